@@ -1,0 +1,68 @@
+"""The loss of the tags, and its gradient."""
+
+from collections.abc import Callable, Sequence
+
+import numpy
+from thinc.types import Floats2d, Ints1d
+
+from .decoding import TAGS, O
+
+TagLoss = Callable[[Sequence[Floats2d], Sequence[Ints1d]], tuple[float, list[Floats2d]]]
+
+
+class WeightedCrossEntropy:
+    """Cross-entropy in which the tags B and I weigh more than O, at first.
+
+    About 95 % of all tokens are O. An untrained tagger soon says nothing else, and
+    sits on that plateau for thousands of queries before it looks at the label.
+    Dear answers take it off; when they have, an even weight calibrates the scores.
+
+    initial_weight: what B and I weigh in the first step, with O at 1.
+    weight: what they weigh after `decay_steps` steps; in between it decays exponentially.
+    """
+
+    def __init__(self, initial_weight: float, weight: float, decay_steps: int) -> None:
+        for name, value in (("initial_weight", initial_weight), ("weight", weight)):
+            if value <= 0:
+                raise ValueError(f"The loss's {name} must be positive, not {value}.")
+        self.initial_weight = initial_weight
+        self.weight = weight
+        self.decay_steps = decay_steps
+        self.step = 0
+
+    @property
+    def current_weight(self) -> float:
+        """What B and I weigh in the next step."""
+        if self.step >= self.decay_steps:
+            return self.weight
+        progress = self.step / self.decay_steps
+        return self.initial_weight ** (1 - progress) * self.weight**progress
+
+    def __call__(
+        self, probs: Sequence[Floats2d], gold: Sequence[Ints1d]
+    ) -> tuple[float, list[Floats2d]]:
+        """Return the weighted mean over all tokens, and its gradient.
+
+        probs, gold: one array a query, of shapes (tokens, 3) and (tokens,).
+        The gradient is that with regard to the logits, of the shapes of `probs`.
+        """
+        weights = numpy.full(len(TAGS), self.current_weight, dtype="float32")
+        weights[O] = 1.0
+        self.step += 1
+        if not sum(map(len, probs)):
+            return 0.0, list(probs)
+        guess, tags = numpy.concatenate(list(probs)), numpy.concatenate(list(gold))
+        rows = numpy.arange(len(tags))
+        weight = weights[tags] / weights[tags].sum()
+        loss = -(weight * numpy.log(numpy.maximum(guess[rows, tags], 1e-9))).sum()
+        gradient = guess.copy()
+        gradient[rows, tags] -= 1.0
+        gradient *= weight[:, None]
+        return float(loss), numpy.split(gradient, numpy.cumsum([len(p) for p in probs])[:-1])
+
+
+def create_tag_loss(
+    initial_weight: float = 1.0, weight: float = 1.0, decay_steps: int = 0
+) -> TagLoss:
+    """Build `metaie.TagLoss.v1`; see `WeightedCrossEntropy`."""
+    return WeightedCrossEntropy(initial_weight, weight, decay_steps)

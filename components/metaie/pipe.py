@@ -1,0 +1,453 @@
+"""The pipeline component."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy
+from spacy.language import Language
+from spacy.pipeline import TrainablePipe
+from spacy.tokens import Doc, Span
+from spacy.training import Example, validate_examples, validate_get_examples
+from spacy.util import load_model, logger
+from spacy.vocab import Vocab
+from thinc.api import Config, Model, Optimizer, set_dropout_rate
+from thinc.types import Floats2d, Ints1d
+
+from .decoding import B, I, O, choose_ents, decode_spans, join_windows
+from .loss import TagLoss, create_tag_loss
+from .queries import Query, cut_windows, make_queries
+from .sampling import Sampler, create_sampler
+from .scoring import score_examples
+from .spans import (
+    SPANS_KEY,
+    clean_labels,
+    drop_overlapping,
+    get_answers,
+    get_queries,
+    has_queries,
+    set_answers,
+)
+
+# Tokens in queries that are predicted together. It bounds memory, whatever the
+# number of docs, of labels and of tokens a doc, and leaves enough to sort by length.
+BUFFER_TOKENS = 50_000
+
+DEFAULT_CONFIG = """
+[metaie]
+labels = []
+spans_key = "metaie"
+threshold = 0.5
+set_ents = false
+window = 160
+stride = 120
+
+[metaie.scorer]
+@scorers = "metaie.scorer.v1"
+
+[metaie.sampler]
+@misc = "metaie.Sampler.v1"
+
+[metaie.loss]
+@misc = "metaie.TagLoss.v1"
+
+[metaie.model]
+@architectures = "metaie.CrossEncoder.v1"
+name = "sentence-transformers/all-MiniLM-L6-v2"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What was asked of a doc, and the answers as (start, end, label, score)."""
+
+    queries: list[str]
+    answers: list[tuple[int, int, str, float]]
+
+
+@Language.factory(
+    "metaie",
+    assigns=["doc.spans"],
+    default_config=Config().from_str(DEFAULT_CONFIG)["metaie"],
+    default_score_weights={
+        "spans_metaie_f": 1.0,
+        "spans_metaie_p": 0.0,
+        "spans_metaie_r": 0.0,
+        "spans_metaie_macro_f": 0.0,
+        "spans_metaie_false_answers": 0.0,
+        "spans_metaie_per_type": None,
+    },
+)
+def make_metaie(
+    nlp: Language,
+    name: str,
+    model: Model[Sequence[Query], list[Floats2d]],
+    labels: list[str],
+    spans_key: str,
+    threshold: float,
+    set_ents: bool,
+    window: int,
+    stride: int,
+    sampler: Sampler,
+    loss: TagLoss,
+    scorer: Callable | None,
+) -> "MetaIE":
+    """Build the component `metaie`, which marks the spans that answer queried labels.
+
+    model: a tagger; see `metaie.tagger`.
+    labels: what is asked of docs that bring no queries of their own.
+    spans_key: the key of `doc.spans` to read and write.
+    threshold: a span is kept when its score reaches it, in [0, 1].
+    set_ents: also write the best spans that do not overlap to `doc.ents`.
+    window, stride: in tokens; longer docs are cut into overlapping windows.
+    sampler: which queries a training step asks.
+    loss: the loss of the tags.
+    scorer: the scoring method.
+    """
+    return MetaIE(
+        nlp.vocab,
+        model,
+        name,
+        labels=labels,
+        spans_key=spans_key,
+        threshold=threshold,
+        set_ents=set_ents,
+        window=window,
+        stride=stride,
+        sampler=sampler,
+        loss=loss,
+        scorer=scorer,
+    )
+
+
+class MetaIE(TrainablePipe):
+    """Marks the spans of a doc that answer queried labels.
+
+    A doc's own queries (`doc._.queries = [...]`) win over the component's `labels`.
+    Answers are written to `doc.spans[spans_key]`, in the shape of `metaie.spans`.
+    """
+
+    def __init__(
+        self,
+        vocab: Vocab,
+        model: Model[Sequence[Query], list[Floats2d]],
+        name: str = "metaie",
+        *,
+        labels: Iterable[str] = (),
+        spans_key: str = SPANS_KEY,
+        threshold: float = 0.5,
+        set_ents: bool = False,
+        window: int = 160,
+        stride: int = 120,
+        sampler: Sampler | None = None,
+        loss: TagLoss | None = None,
+        scorer: Callable | None = score_examples,
+    ) -> None:
+        cut_windows(0, window, stride)  # raises if they do not fit
+        self.vocab = vocab
+        self.model = model
+        self.name = name
+        self.cfg: dict[str, Any] = {
+            "labels": clean_labels(labels),
+            "spans_key": spans_key,
+            "threshold": check_threshold(threshold),
+            "set_ents": set_ents,
+            "window": window,
+            "stride": stride,
+        }
+        self.sampler = sampler if sampler is not None else create_sampler()
+        self.loss = loss if loss is not None else create_tag_loss()
+        self.scorer = scorer
+
+    @property
+    def key(self) -> str:
+        """The key of `doc.spans` that is read and written."""
+        return str(self.cfg["spans_key"])
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What is asked of docs that bring no queries; settable at any time."""
+        return tuple(self.cfg["labels"])
+
+    @labels.setter
+    def labels(self, labels: Iterable[str]) -> None:
+        self.cfg["labels"] = clean_labels(labels)
+
+    @property
+    def label_data(self) -> list[str]:
+        """What `spacy init labels` writes."""
+        return list(self.labels)
+
+    @property
+    def threshold(self) -> float:
+        """The score that a span must reach, in [0, 1]; settable at any time."""
+        return float(self.cfg["threshold"])
+
+    @threshold.setter
+    def threshold(self, threshold: float) -> None:
+        self.cfg["threshold"] = check_threshold(threshold)
+
+    def add_label(self, label: str) -> int:
+        """Add a label to those asked. Returns 1, or 0 if it was there."""
+        before = len(self.labels)
+        self.labels = (*self.labels, label)
+        return len(self.labels) - before
+
+    def predict(self, docs: Iterable[Doc]) -> list[Prediction]:
+        """Ask each doc its queries, or the component's labels, without changing it.
+
+        Memory is bounded however long the docs and however many the labels: queries
+        pass through the model by about 50,000 tokens, and a label's answers are
+        decoded as soon as its last window is in.
+        """
+        return self.predict_at(docs, [self.threshold])[0]
+
+    def predict_at(
+        self, docs: Iterable[Doc], thresholds: Sequence[float]
+    ) -> list[list[Prediction]]:
+        """Like `predict`, for several thresholds at the cost of one.
+
+        Returns the docs' predictions for every threshold.
+        """
+        docs = list(docs)
+        asked = [
+            get_queries(doc, self.key) if has_queries(doc, self.key) else list(self.labels)
+            for doc in docs
+        ]
+        predictions = [[Prediction(labels, []) for labels in asked] for _ in thresholds]
+        units = ((i, label) for i, doc in enumerate(docs) if len(doc) for label in asked[i])
+        for (i, label), probs in self._predict_units(docs, units):
+            for at_threshold, threshold in zip(predictions, thresholds, strict=True):
+                spans = strip_space(docs[i], decode_spans(probs, threshold))
+                at_threshold[i].answers.extend((a, b, label, score) for a, b, score in spans)
+        return predictions
+
+    def _predict_units(
+        self, docs: Sequence[Doc], units: Iterable[tuple[int, str]]
+    ) -> Iterator[tuple[tuple[int, str], Floats2d]]:
+        """Yield the tag probabilities of each (doc, label), joined over its windows."""
+        queries: list[Query] = []
+        owners: list[tuple[int, str]] = []
+        open_windows: list[tuple[tuple[int, int], Floats2d]] = []
+        n_tokens = 0
+
+        def flush() -> Iterator[tuple[tuple[int, str], Floats2d]]:
+            for query, owner, probs in zip(
+                queries, owners, self.model.predict(queries), strict=True
+            ):
+                open_windows.append(((query.start, query.end), probs))
+                if query.end == len(query.doc):
+                    windows, parts = zip(*open_windows, strict=True)
+                    open_windows.clear()
+                    yield owner, join_windows(windows, parts, len(query.doc))
+            queries.clear()
+            owners.clear()
+
+        for i, label in units:
+            for query in make_queries(
+                docs[i], [label], self.cfg["window"], self.cfg["stride"]
+            ):
+                queries.append(query)
+                owners.append((i, label))
+                n_tokens += len(query)
+                if n_tokens >= BUFFER_TOKENS:
+                    yield from flush()
+                    n_tokens = 0
+        if queries:
+            yield from flush()
+
+    def set_annotations(self, docs: Iterable[Doc], scores: Sequence[Prediction]) -> None:
+        """Write predictions to `doc.spans`, and to `doc.ents` with `set_ents`."""
+        for doc, prediction in zip(docs, scores, strict=True):
+            spans = [
+                Span(doc, start, end, label=label)
+                for start, end, label, _ in prediction.answers
+            ]
+            span_scores = [score for *_, score in prediction.answers]
+            set_answers(doc, spans, prediction.queries, span_scores, key=self.key)
+            if self.cfg["set_ents"]:
+                doc.set_ents(choose_ents(spans, span_scores))
+
+    def update(
+        self,
+        examples: Iterable[Example],
+        *,
+        drop: float = 0.0,
+        sgd: Optimizer | None = None,
+        losses: dict[str, float] | None = None,
+    ) -> dict[str, float]:
+        """Learn from the queries that the sampler picks of the examples' references."""
+        losses = {} if losses is None else losses
+        losses.setdefault(self.name, 0.0)
+        examples = list(examples)
+        validate_examples(examples, "MetaIE.update")
+        set_dropout_rate(self.model, drop)
+        queries = self._sample_queries(examples)
+        if not queries:
+            return losses
+        probs, backprop = self.model.begin_update(queries)
+        loss, d_logits = self.get_loss(examples, (queries, probs))
+        backprop(d_logits)
+        if sgd not in (None, False):
+            self.finish_update(sgd)
+        losses[self.name] += loss
+        return losses
+
+    def _sample_queries(self, examples: Sequence[Example]) -> list[Query]:
+        answers = [get_answers(eg.reference, self.key) for eg in examples]
+        return [
+            query
+            for eg, labels in zip(examples, self.sampler(answers), strict=True)
+            for query in make_queries(
+                eg.predicted, labels, self.cfg["window"], self.cfg["stride"]
+            )
+        ]
+
+    def get_loss(
+        self,
+        examples: Iterable[Example],
+        scores: tuple[Sequence[Query], Sequence[Floats2d]],
+    ) -> tuple[float, list[Floats2d]]:
+        """The loss and its gradient for queries of the examples' predicted docs.
+
+        scores: the queries, and the tag probabilities that the model gave them.
+        """
+        queries, probs = scores
+        spans = {id(eg.predicted): self._get_aligned_answers(eg) for eg in examples}
+        gold = [make_tags(query, spans[id(query.doc)].get(query.label, ())) for query in queries]
+        return self.loss(probs, gold)
+
+    def _get_aligned_answers(self, example: Example) -> dict[str, list[tuple[int, int]]]:
+        """The gold answers by label, as tokens of the predicted doc."""
+        group = list(example.reference.spans.get(self.key, []))
+        aligned, _ = drop_overlapping(example.get_aligned_spans_y2x(group, allow_overlap=True))
+        answers: dict[str, list[tuple[int, int]]] = {}
+        for span in aligned:
+            answers.setdefault(span.label_, []).append((span.start, span.end))
+        return answers
+
+    def initialize(
+        self,
+        get_examples: Callable[[], Iterable[Example]],
+        *,
+        nlp: Language | None = None,
+        labels: list[str] | None = None,
+        init_model: str | None = None,
+    ) -> None:
+        """Check the examples, choose the labels, and load the weights to start from.
+
+        The labels are, in this order: `labels`; those of the config; the examples'
+        queries if these are a closed set, the same for every doc. Open labels, of
+        which every doc has its own, are never made the component's.
+
+        init_model: a trained pipeline, a package or a path, whose `metaie` component
+            gives the weights. Without one they are the base transformer's.
+        """
+        validate_get_examples(get_examples, "MetaIE.initialize")
+        survey = self._survey(get_examples())
+        if labels is not None:
+            self.labels = labels
+        elif not self.labels and survey.closed_labels:
+            self.labels = survey.closed_labels
+        if init_model:
+            self._copy_weights(init_model)
+        self.model.initialize()
+
+    def _survey(self, examples: Iterable[Example]) -> "Survey":
+        """Read all examples once; warn of what cannot be learnt from them."""
+        survey = Survey()
+        for eg in examples:
+            survey.docs += 1
+            if not has_queries(eg.reference, self.key):
+                continue
+            survey.annotated += 1
+            queries = get_queries(eg.reference, self.key)
+            if survey.closed_labels is None:
+                survey.closed_labels = queries
+            elif set(queries) != set(survey.closed_labels):
+                survey.closed_labels = []
+            spans = list(eg.reference.spans[self.key])
+            _, dropped = drop_overlapping(spans)
+            survey.spans += len(spans)
+            survey.overlapping.update(span.label_ for span in dropped)
+        if survey.docs and not survey.annotated:
+            raise ValueError(
+                f"None of the {survey.docs} examples has queries under doc.spans[{self.key!r}]. "
+                "Make DocBins with `python -m metaie convert`, read them with the reader "
+                "`metaie.Corpus.v1`, or set `spans_key` to the group that your docs have."
+            )
+        if survey.overlapping:
+            worst = ", ".join(f"{label!r} ({n})" for label, n in survey.overlapping.most_common(3))
+            logger.warning(
+                "%d of %d spans overlap a longer one of the same label and can't be tagged: "
+                "of these the longer is learnt. Most at: %s.",
+                survey.overlapping.total(),
+                survey.spans,
+                worst,
+            )
+        return survey
+
+    def _copy_weights(self, init_model: str) -> None:
+        source = load_model(init_model, vocab=self.vocab)
+        pipes = [pipe for _, pipe in source.pipeline if isinstance(pipe, MetaIE)]
+        if not pipes:
+            raise ValueError(
+                f"The pipeline {init_model!r} has no metaie component to start from, "
+                f"only {source.pipe_names}."
+            )
+        if pipes[0].model.name != self.model.name:
+            raise ValueError(
+                f"The pipeline {init_model!r} has a tagger {pipes[0].model.name!r}, and the config "
+                f"one {self.model.name!r}: set [components.{self.name}.model] to the same."
+            )
+        self.model.from_bytes(pipes[0].model.to_bytes())
+
+
+@dataclass
+class Survey:
+    """What `initialize` saw in the examples.
+
+    closed_labels: the queries that all docs share; empty if they differ.
+    overlapping: spans that cannot be tagged, by label.
+    """
+
+    docs: int = 0
+    annotated: int = 0
+    spans: int = 0
+    closed_labels: list[str] | None = None
+    overlapping: Counter[str] = field(default_factory=Counter)
+
+
+def check_threshold(threshold: float) -> float:
+    """Raise ValueError unless the threshold lies in [0, 1]."""
+    if not 0.0 <= threshold <= 1.0:
+        raise ValueError(f"The threshold must lie between 0 and 1, not be {threshold!r}.")
+    return float(threshold)
+
+
+def make_tags(query: Query, spans: Iterable[tuple[int, int]]) -> Ints1d:
+    """The gold tags of a query's window, of shape (tokens,).
+
+    spans: (start, end) tokens of the doc. What lies outside of the window is cut off;
+    a span that began before it continues with I.
+    """
+    tags = numpy.full(len(query), O, dtype="int64")
+    for start, end in spans:
+        tags[max(start - query.start, 0) : max(end - query.start, 0)] = I
+        if query.start <= start < query.end:
+            tags[start - query.start] = B
+    return tags
+
+
+def strip_space(
+    doc: Doc, spans: Iterable[tuple[int, int, float]]
+) -> Iterator[tuple[int, int, float]]:
+    """Take white space off the ends of spans; what is nothing else is dropped."""
+    for start, end, score in spans:
+        while start < end and doc[start].is_space:
+            start += 1
+        while end > start and doc[end - 1].is_space:
+            end -= 1
+        if start < end:
+            yield start, end, score

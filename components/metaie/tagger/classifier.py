@@ -1,0 +1,75 @@
+"""The torch module: a transformer over label and text, and a linear layer for the tags."""
+
+import torch
+from torch import nn
+from transformers import AutoModel, PretrainedConfig
+
+from ..decoding import TAGS
+
+
+class PairClassifier(nn.Module):
+    """Tags wordpieces of a text that is paired with a label.
+
+    The linear layer sees, of each wordpiece, its output vector h, the product h * l
+    and l, where l is the mean vector of the label's wordpieces. The product lets it
+    compare text and label from the first step: with h alone the comparison must first
+    form in the layers below, and training waits for it on the plateau where every
+    tag is O.
+    """
+
+    def __init__(self, config: PretrainedConfig, transformer: nn.Module) -> None:
+        super().__init__()
+        self.config = config
+        self.transformer = transformer
+        self.linear = nn.Linear(3 * config.hidden_size, len(TAGS))
+        nn.init.normal_(self.linear.weight, std=0.02)
+        nn.init.zeros_(self.linear.bias)
+
+    @classmethod
+    def from_config(cls, config: PretrainedConfig) -> "PairClassifier":
+        """A classifier with random weights, to load others into."""
+        return cls(config, AutoModel.from_config(config))
+
+    @classmethod
+    def from_pretrained(cls, name: str, config: PretrainedConfig) -> "PairClassifier":
+        """A pretrained transformer with a new linear layer."""
+        return cls(config, AutoModel.from_pretrained(name, config=config))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.linear.weight.device
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The word embeddings."""
+        return self.transformer.get_input_embeddings()
+
+    def forward(
+        self,
+        label_mask: torch.Tensor,
+        sequences: torch.Tensor,
+        positions: torch.Tensor,
+        **inputs: torch.Tensor,
+    ) -> torch.Tensor:
+        """Return the logits of the wordpieces at (sequences, positions), of shape (n, 3).
+
+        label_mask: 1.0 at the label's wordpieces, of the shape of `input_ids`.
+        inputs: what the transformer takes.
+        """
+        hidden = self.transformer(**inputs).last_hidden_state
+        mask = label_mask.unsqueeze(-1).to(hidden.dtype)
+        labels = (hidden * mask).sum(dim=1) / mask.sum(dim=1)
+        h, label = hidden[sequences, positions], labels[sequences]
+        return self.linear(torch.cat((h, h * label, label), dim=-1)).float()
+
+    def set_dropout(self, rate: float) -> None:
+        """Set the rate of every dropout of the transformer.
+
+        Some attention layers hold their rate as a number instead of a module.
+        """
+        for module in self.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = rate
+            for name in ("dropout_prob", "attention_dropout"):
+                if isinstance(getattr(module, name, None), float):
+                    setattr(module, name, rate)
