@@ -1,16 +1,15 @@
 """Tiny real models: random weights, a real WordPiece tokenizer, no network."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import spacy
+from metaie.spans import set_answers
 from spacy.language import Language
 from spacy.tokens import Doc, Span
 from spacy.training import Example
-
-from metaie.spans import set_answers
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -76,9 +75,9 @@ def make_nlp(tiny_base: Path) -> Callable[..., Language]:
 
 
 @pytest.fixture
-def tiny_pipeline(make_nlp: Callable[..., Language]) -> Iterator[Language]:
+def tiny_pipeline(make_nlp: Callable[..., Language]) -> Language:
     """An untrained pipeline that asks two labels."""
-    yield make_nlp(labels=["Person", "City"])
+    return make_nlp(labels=["Person", "City"])
 
 
 @pytest.fixture(scope="session")

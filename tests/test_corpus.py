@@ -3,10 +3,9 @@ from pathlib import Path
 import pytest
 import spacy
 from conftest import annotate
-from spacy.tokens import DocBin
-
 from metaie.corpus import create_corpus
 from metaie.spans import get_queries
+from spacy.tokens import DocBin
 
 NLP = spacy.blank("en")
 
@@ -25,6 +24,16 @@ def test_directories_and_limits(tmp_path: Path) -> None:
         DocBin(docs=docs).to_disk(tmp_path / f"{name}.spacy")
     assert len(list(create_corpus(tmp_path)(NLP))) == 6
     assert len(list(create_corpus(tmp_path / "a.spacy", limit=2)(NLP))) == 2
+
+
+def test_long_docs_are_left_out_and_damaged_files_named(tmp_path: Path) -> None:
+    docs = [annotate(NLP("a " * n), {"Letter": ["a"]}) for n in (3, 9, 4)]
+    DocBin(docs=docs).to_disk(tmp_path / "a.spacy")
+    lengths = [len(eg.reference) for eg in create_corpus(tmp_path, max_length=4)(NLP)]
+    assert lengths == [3, 4]
+    (tmp_path / "b.spacy").write_bytes((tmp_path / "a.spacy").read_bytes()[:50])
+    with pytest.raises(ValueError, match=r"b\.spacy"):
+        list(create_corpus(tmp_path)(NLP))
 
 
 def test_docs_without_the_group_are_refused(tmp_path: Path) -> None:

@@ -4,17 +4,16 @@ import spacy
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from spacy.tokens import Doc, Span
-
 from metaie.decoding import TAGS, choose_ents, choose_windows, decode_spans, join_windows
 from metaie.pipe import make_tags
 from metaie.queries import Query, cut_windows
+from spacy.tokens import Doc, Span
 
 NLP = spacy.blank("en")
 
 
 def one_hot(tags: str) -> numpy.ndarray:
-    """"OBI" as certain probabilities."""
+    """ "OBI" as certain probabilities."""
     return numpy.eye(3, dtype="float32")[["BIO".index(tag) for tag in tags]]
 
 

@@ -4,11 +4,11 @@ from pathlib import Path
 import pytest
 import spacy
 from conftest import make_examples
+from metaie.evaluate import evaluate, format_results, plot_sweep
+from metaie.loading import get_metaie
+from metaie.spans import get_queries, set_queries
 from spacy.language import Language
 from spacy.training import Example
-
-from metaie.evaluate import evaluate, format_results, get_metaie, plot_sweep
-from metaie.spans import get_queries, set_queries
 
 
 @pytest.fixture
@@ -44,9 +44,7 @@ def test_a_sweep_predicts_what_each_threshold_alone_would(
         assert own["r"] == pytest.approx(tiny_pipeline.evaluate(examples)["spans_metaie_r"])
 
 
-def test_tables_and_plot(
-    tiny_pipeline: Language, examples: list[Example], tmp_path: Path
-) -> None:
+def test_tables_and_plot(tiny_pipeline: Language, examples: list[Example], tmp_path: Path) -> None:
     results = evaluate(tiny_pipeline, examples, thresholds=(0.1, 0.5))
     text = format_results(results)
     assert "4 docs, 11 queries, 3 of them without an answer" in text

@@ -2,7 +2,6 @@ import numpy
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from metaie.loss import WeightedCrossEntropy, create_tag_loss
 
 

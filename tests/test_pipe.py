@@ -7,6 +7,9 @@ import pytest
 import spacy
 import srsly
 from conftest import SENTENCES, annotate, make_examples
+from metaie.pipe import MetaIE, make_tags
+from metaie.queries import Query
+from metaie.spans import get_queries, get_scores, set_answers, set_queries
 from spacy.cli.apply import apply
 from spacy.cli.debug_config import debug_config
 from spacy.cli.find_threshold import find_threshold
@@ -14,10 +17,6 @@ from spacy.language import Language
 from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
 from thinc.api import Config
-
-from metaie.pipe import MetaIE, make_tags
-from metaie.queries import Query
-from metaie.spans import get_queries, get_scores, set_answers, set_queries
 
 MakeNlp = Callable[..., Language]
 
@@ -119,7 +118,9 @@ def test_to_disk_and_bytes_keep_answers(tiny_pipeline: Language, tmp_path: Path)
     assert expected.spans["metaie"]
     tiny_pipeline.to_disk(tmp_path / "model")
     loaded = spacy.load(tmp_path / "model")
-    copied = spacy.blank("en").from_config(tiny_pipeline.config).from_bytes(tiny_pipeline.to_bytes())
+    copied = (
+        spacy.blank("en").from_config(tiny_pipeline.config).from_bytes(tiny_pipeline.to_bytes())
+    )
     for nlp in (loaded, copied):
         doc = nlp(SENTENCES[1])
         assert answers(doc) == answers(expected)
@@ -137,7 +138,9 @@ def test_batches_and_processes_give_the_same_answers(tiny_model_dir: Path) -> No
 
 
 def test_small_batches_of_wordpieces_change_nothing(make_nlp: MakeNlp) -> None:
-    large, small = (make_nlp(labels=["Person"], threshold=0.2, max_batch_wordpieces=n) for n in (4096, 1))
+    large, small = (
+        make_nlp(labels=["Person"], threshold=0.2, max_batch_wordpieces=n) for n in (4096, 1)
+    )
     small.get_pipe("metaie").model.from_bytes(large.get_pipe("metaie").model.to_bytes())
     small.get_pipe("metaie").model.attrs["max_batch_wordpieces"] = 1
     for one, two in zip(large.pipe(SENTENCES), small.pipe(SENTENCES), strict=True):
@@ -206,7 +209,11 @@ def test_overlaps_of_one_label_are_counted_and_the_longer_is_learnt(
 ) -> None:
     nlp = spacy.blank("en")
     reference = nlp.make_doc("Ada Lovelace met Charles Babbage")
-    spans = [Span(reference, 0, 1, "Person"), Span(reference, 0, 2, "Person"), Span(reference, 3, 4, "Person")]
+    spans = [
+        Span(reference, 0, 1, "Person"),
+        Span(reference, 0, 2, "Person"),
+        Span(reference, 3, 4, "Person"),
+    ]
     set_answers(reference, spans, ["Person"])
     eg = Example(nlp.make_doc(reference.text), reference)
     pipe = make_nlp([eg]).get_pipe("metaie")
@@ -240,7 +247,9 @@ def test_weights_start_from_another_pipeline(tiny_model_dir: Path, make_nlp: Mak
     nlp = spacy.blank("en")
     # The base does not exist: it is not needed where a pipeline gives the weights.
     model = {"@architectures": "metaie.CrossEncoder.v1", "name": "nowhere/at/all"}
-    pipe = nlp.add_pipe("metaie", config={"labels": ["Person", "City"], "model": model, "threshold": 0.3})
+    pipe = nlp.add_pipe(
+        "metaie", config={"labels": ["Person", "City"], "model": model, "threshold": 0.3}
+    )
     pipe.initialize(lambda: make_examples(nlp), nlp=nlp, init_model=str(tiny_model_dir))
     assert answers(nlp(SENTENCES[0])) == answers(source(SENTENCES[0]))
 
@@ -258,10 +267,10 @@ def test_a_missing_base_says_how_to_get_it() -> None:
     nlp.add_pipe("metaie", config={"model": model})
     with pytest.raises(ValueError, match="weasel run base"):
         nlp.initialize(lambda: make_examples(nlp))
+    doc = nlp.make_doc("Ada")
+    doc._.queries = ["Person"]
     with pytest.raises(ValueError, match="no transformer yet"):
-        spacy_doc = nlp.make_doc("Ada")
-        spacy_doc._.queries = ["Person"]
-        nlp.get_pipe("metaie")(spacy_doc)
+        nlp.get_pipe("metaie")(doc)
 
 
 @pytest.mark.parametrize(
@@ -305,12 +314,21 @@ def test_spacys_commands_work(tiny_model_dir: Path, tmp_path: Path) -> None:
     DocBin(docs=docs).to_disk(tmp_path / "gold.spacy")
     srsly.write_jsonl(tmp_path / "texts.jsonl", [{"text": text} for text in SENTENCES])
     apply(tmp_path / "texts.jsonl", tmp_path / "out.spacy", str(tiny_model_dir), "text", 4, 1)
-    assert len(list(DocBin().from_disk(tmp_path / "out.spacy").get_docs(nlp.vocab))) == len(SENTENCES)
+    assert len(list(DocBin().from_disk(tmp_path / "out.spacy").get_docs(nlp.vocab))) == len(
+        SENTENCES
+    )
     best, _, scores = find_threshold(
-        str(tiny_model_dir), tmp_path / "gold.spacy", "metaie", "threshold", "spans_metaie_r", n_trials=3
+        str(tiny_model_dir),
+        tmp_path / "gold.spacy",
+        "metaie",
+        "threshold",
+        "spans_metaie_r",
+        n_trials=3,
     )
     assert set(scores) == {0.0, 0.5, 1.0} and best in scores
-    assert nlp.evaluate([Example(nlp.make_doc(d.text), d) for d in docs])["spans_metaie_f"] is not None
+    assert (
+        nlp.evaluate([Example(nlp.make_doc(d.text), d) for d in docs])["spans_metaie_f"] is not None
+    )
 
 
 @pytest.mark.parametrize("name", ["distill", "fewshot"])

@@ -1,18 +1,21 @@
+from itertools import pairwise
+
 import pytest
 import spacy
 from hypothesis import given
 from hypothesis import strategies as st
-
 from metaie.queries import cut_windows, make_queries
 
 
 @given(st.integers(0, 700), st.integers(1, 60), st.data())
-def test_windows_cover_every_token_and_overlap(n_tokens: int, window: int, data: st.DataObject) -> None:
+def test_windows_cover_every_token_and_overlap(
+    n_tokens: int, window: int, data: st.DataObject
+) -> None:
     stride = data.draw(st.integers(1, window))
     windows = cut_windows(n_tokens, window, stride)
     assert {i for start, end in windows for i in range(start, end)} == set(range(n_tokens))
     assert all(0 < end - start <= window for start, end in windows)
-    assert all(b[0] - a[0] <= stride for a, b in zip(windows, windows[1:], strict=False))
+    assert all(b[0] - a[0] <= stride for a, b in pairwise(windows))
     if n_tokens > window:
         assert {end - start for start, end in windows} == {window}
 

@@ -1,7 +1,6 @@
 import random
 
 import pytest
-
 from metaie.sampling import create_sampler
 
 ANSWERS = [{"a": [1], "b": [], "c": [1]}, {"d": [1], "B": []}, {}]

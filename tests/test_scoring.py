@@ -1,10 +1,9 @@
 import pytest
 import spacy
 from conftest import annotate
+from metaie.scoring import MAX_LABELS_LISTED, score_examples, score_queries
 from spacy.tokens import Doc
 from spacy.training import Example
-
-from metaie.scoring import MAX_LABELS_LISTED, score_examples, score_queries
 
 NLP = spacy.blank("en")
 TEXT = "Ada met Charles in London"

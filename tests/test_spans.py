@@ -4,8 +4,6 @@ import spacy
 from conftest import annotate
 from hypothesis import given
 from hypothesis import strategies as st
-from spacy.tokens import Doc, DocBin, Span
-
 from metaie.spans import (
     clean_labels,
     drop_overlapping,
@@ -16,6 +14,7 @@ from metaie.spans import (
     set_answers,
     set_queries,
 )
+from spacy.tokens import Doc, DocBin, Span
 
 NLP = spacy.blank("en")
 

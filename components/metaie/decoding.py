@@ -5,6 +5,7 @@ that a tagger, a loss and the component agree on them.
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy
 from spacy.tokens import Span
@@ -50,7 +51,7 @@ def join_windows(
     for i, ((start, end), window_probs) in enumerate(zip(windows, probs, strict=True)):
         mine = chosen[start:end] == i
         joined[start:end][mine] = window_probs[mine]
-    return joined
+    return cast(Floats2d, joined)
 
 
 def decode_spans(probs: Floats2d, threshold: float) -> list[tuple[int, int, float]]:

@@ -7,7 +7,7 @@ what it is annotated for.
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from spacy.language import Language
 from spacy.tokens import Doc
@@ -16,7 +16,9 @@ from spacy.util import minibatch
 from tqdm import tqdm
 from wasabi import Printer, table
 
-from .pipe import MetaIE, Prediction
+from .corpus import create_corpus
+from .loading import get_metaie, load_pipeline
+from .pipe import Prediction
 from .scoring import Scores, get_offsets
 from .spans import get_queries, has_queries
 
@@ -24,12 +26,22 @@ SWEEP = tuple(round(0.05 * i, 2) for i in range(1, 20))
 BATCH_SIZE = 64
 
 
-def get_metaie(nlp: Language) -> MetaIE:
-    """The pipeline's `metaie` component. Raises ValueError if it has none."""
-    for _, pipe in nlp.pipeline:
-        if isinstance(pipe, MetaIE):
-            return pipe
-    raise ValueError(f"The pipeline has no metaie component, only {nlp.pipe_names}.")
+def load_examples(
+    model: str,
+    data: Path,
+    *,
+    threshold: float | None = None,
+    limit: int = 0,
+    gpu_id: int = -1,
+) -> tuple[Language, list[Example]]:
+    """Load a pipeline, and annotated docs for it.
+
+    data: a .spacy file, or a folder of them. limit: only the first docs; 0 is all.
+    Raises ValueError if either cannot be loaded.
+    """
+    nlp = load_pipeline(model, threshold=threshold, gpu_id=gpu_id)
+    corpus = create_corpus(data, spans_key=get_metaie(nlp).key, limit=limit)
+    return nlp, list(corpus(nlp))
 
 
 def evaluate(
@@ -58,9 +70,7 @@ def evaluate(
         bar = tqdm(total=len(examples), unit="doc", desc="Evaluate", disable=not progress)
         for batch in minibatch(examples, BATCH_SIZE):
             docs = list(nlp.pipe(eg.predicted for eg in batch))
-            for i, predictions in enumerate(
-                pipe.predict_at(docs, [pipe.threshold, *thresholds])
-            ):
+            for i, predictions in enumerate(pipe.predict_at(docs, [pipe.threshold, *thresholds])):
                 for eg, doc, prediction in zip(batch, docs, predictions, strict=True):
                     counts = [overall[i]]
                     if i == 0 and "genre" in eg.reference.user_data:
@@ -76,8 +86,7 @@ def evaluate(
         "queries": scores.queries,
         "absences": scores.absences,
         "per_label": {
-            label: {**prf.to_dict(), "gold": prf.tp + prf.fn}
-            for label, prf in by_gold(scores)
+            label: {**prf.to_dict(), "gold": prf.tp + prf.fn} for label, prf in by_gold(scores)
         },
         "per_genre": {
             genre: {**own.to_dict(), "queries": own.queries}
@@ -120,7 +129,8 @@ def format_results(results: dict[str, Any], n_rows: int = 15) -> str:
         return [percent(own[name]) for name in names]
 
     def make(title: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-        aligns = ("l", *("r" for _ in header[1:]))
+        aligns: list[Literal["l", "r", "c"]] = ["l"]
+        aligns += ["r" for _ in header[1:]]
         divider = Printer(no_print=True).divider(title)
         return f"{divider}\n{table(rows, header=header, divider=True, aligns=aligns)}"
 

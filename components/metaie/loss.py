@@ -1,6 +1,7 @@
 """The loss of the tags, and its gradient."""
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import numpy
 from thinc.types import Floats2d, Ints1d
@@ -58,7 +59,8 @@ class WeightedCrossEntropy:
         gradient = guess.copy()
         gradient[rows, tags] -= 1.0
         gradient *= weight[:, None]
-        return float(loss), numpy.split(gradient, numpy.cumsum([len(p) for p in probs])[:-1])
+        ends = numpy.cumsum([len(p) for p in probs])
+        return float(loss), cast(list[Floats2d], numpy.split(gradient, ends[:-1]))
 
 
 def create_tag_loss(

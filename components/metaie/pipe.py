@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy
 from spacy.language import Language
@@ -245,9 +245,7 @@ class MetaIE(TrainablePipe):
             owners.clear()
 
         for i, label in units:
-            for query in make_queries(
-                docs[i], [label], self.cfg["window"], self.cfg["stride"]
-            ):
+            for query in make_queries(docs[i], [label], self.cfg["window"], self.cfg["stride"]):
                 queries.append(query)
                 owners.append((i, label))
                 n_tokens += len(query)
@@ -261,8 +259,7 @@ class MetaIE(TrainablePipe):
         """Write predictions to `doc.spans`, and to `doc.ents` with `set_ents`."""
         for doc, prediction in zip(docs, scores, strict=True):
             spans = [
-                Span(doc, start, end, label=label)
-                for start, end, label, _ in prediction.answers
+                Span(doc, start, end, label=label) for start, end, label, _ in prediction.answers
             ]
             span_scores = [score for *_, score in prediction.answers]
             set_answers(doc, spans, prediction.queries, span_scores, key=self.key)
@@ -289,7 +286,7 @@ class MetaIE(TrainablePipe):
         probs, backprop = self.model.begin_update(queries)
         loss, d_logits = self.get_loss(examples, (queries, probs))
         backprop(d_logits)
-        if sgd not in (None, False):
+        if sgd:  # spaCy's training loop passes False, and updates once a step
             self.finish_update(sgd)
         losses[self.name] += loss
         return losses
@@ -299,9 +296,7 @@ class MetaIE(TrainablePipe):
         return [
             query
             for eg, labels in zip(examples, self.sampler(answers), strict=True)
-            for query in make_queries(
-                eg.predicted, labels, self.cfg["window"], self.cfg["stride"]
-            )
+            for query in make_queries(eg.predicted, labels, self.cfg["window"], self.cfg["stride"])
         ]
 
     def get_loss(
@@ -437,7 +432,7 @@ def make_tags(query: Query, spans: Iterable[tuple[int, int]]) -> Ints1d:
         tags[max(start - query.start, 0) : max(end - query.start, 0)] = I
         if query.start <= start < query.end:
             tags[start - query.start] = B
-    return tags
+    return cast(Ints1d, tags)
 
 
 def strip_space(

@@ -31,9 +31,7 @@ class Scores:
     absences: int = 0
     answered_absences: int = 0
 
-    def add(
-        self, label: str, right: set[tuple[int, int]], answered: set[tuple[int, int]]
-    ) -> None:
+    def add(self, label: str, right: set[tuple[int, int]], answered: set[tuple[int, int]]) -> None:
         """Count one query: its gold spans and those answered, as (start, end) characters."""
         self.micro.score_set(answered, right)
         self.per_label[label].score_set(answered, right)

@@ -108,7 +108,9 @@ def drop_overlapping(spans: Iterable[Span]) -> tuple[list[Span], list[Span]]:
     spans = list(spans)
     taken: dict[str, set[int]] = {}
     kept: set[int] = set()
-    for i in sorted(range(len(spans)), key=lambda i: (spans[i].start - spans[i].end, spans[i].start)):
+    for i in sorted(
+        range(len(spans)), key=lambda i: (spans[i].start - spans[i].end, spans[i].start)
+    ):
         tokens = range(spans[i].start, spans[i].end)
         seen = taken.setdefault(spans[i].label_, set())
         if seen.isdisjoint(tokens):

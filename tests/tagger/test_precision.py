@@ -1,6 +1,5 @@
 import pytest
 import torch
-
 from metaie.tagger.precision import autocast, check_precision, has_fast_bfloat16
 
 

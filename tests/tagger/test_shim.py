@@ -2,9 +2,8 @@ from collections.abc import Callable
 
 import spacy
 from conftest import SENTENCES, make_examples
-from spacy.language import Language
-
 from metaie.tagger.cross_encoder import get_shim
+from spacy.language import Language
 
 MakeNlp = Callable[..., Language]
 

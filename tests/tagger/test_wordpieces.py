@@ -6,9 +6,6 @@ import spacy
 from conftest import SENTENCES
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from spacy.tokens import Doc
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
-
 from metaie.queries import Query
 from metaie.tagger.wordpieces import (
     EncodedWindow,
@@ -18,6 +15,8 @@ from metaie.tagger.wordpieces import (
     encode_labels,
     encode_windows,
 )
+from spacy.tokens import Doc
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 NLP = spacy.blank("en")
 
@@ -40,7 +39,11 @@ def test_tokens_align_to_their_first_wordpieces(tokenizer: PreTrainedTokenizerFa
 
 
 @settings(max_examples=50)
-@given(st.lists(st.sampled_from([*"aé🙂\u200b\nא", "word", "Lovelace", "n't"]), min_size=1, max_size=20))
+@given(
+    st.lists(
+        st.sampled_from([*"aé🙂\u200b\nא", "word", "Lovelace", "n't"]), min_size=1, max_size=20
+    )
+)
 def test_overlapping_windows_align_as_alone(words: list[str]) -> None:
     tokenizer = AutoTokenizer.from_pretrained(_BASE[0])
     doc = Doc(NLP.vocab, words)
@@ -76,7 +79,11 @@ def test_cut_windows_fit_and_cover_every_token(sizes: list[int], room: int) -> N
 
 def test_every_token_with_wordpieces_is_read_once(tokenizer: PreTrainedTokenizerFast) -> None:
     doc = NLP(" ".join(SENTENCES) + " \n ")
-    queries = [Query(doc, 0, len(doc), "Person"), Query(doc, 3, 9, "City"), Query(doc, 4, 4, "City")]
+    queries = [
+        Query(doc, 0, len(doc), "Person"),
+        Query(doc, 3, 9, "City"),
+        Query(doc, 4, 4, "City"),
+    ]
     encoder = PairEncoder(tokenizer, max_length=40)
     sequences = list(encoder.encode(queries))
     assert all(len(sequence) <= 40 for sequence in sequences)

@@ -2,7 +2,9 @@
 
 import torch
 from torch import nn
-from transformers import AutoModel, PretrainedConfig
+from transformers import AutoModel
+from transformers.configuration_utils import PretrainedConfig
+from transformers.modeling_utils import PreTrainedModel
 
 from ..decoding import TAGS
 
@@ -17,7 +19,7 @@ class PairClassifier(nn.Module):
     tag is O.
     """
 
-    def __init__(self, config: PretrainedConfig, transformer: nn.Module) -> None:
+    def __init__(self, config: PretrainedConfig, transformer: PreTrainedModel) -> None:
         super().__init__()
         self.config = config
         self.transformer = transformer

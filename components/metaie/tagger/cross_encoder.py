@@ -6,7 +6,7 @@ token is tagged B, I or O.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy
 import torch
@@ -143,7 +143,8 @@ def forward(
     hf_model = shim._hfmodel
     if hf_model.transformer is None:
         raise ValueError(
-            "The tagger has no transformer yet: call `nlp.initialize()`, or load a trained pipeline."
+            "The tagger has no transformer yet: call `nlp.initialize()`, or load a trained "
+            "pipeline."
         )
     if is_train:
         hf_model.transformer.set_dropout(model.attrs["dropout_rate"])
@@ -179,7 +180,8 @@ def forward(
             backprop_logits(ArgsKwargs((logits,), {"grad_tensors": gradient}))
         return []
 
-    return [probs[end - length : end] for length, end in zip(lengths, ends, strict=True)], backprop
+    by_query = [probs[end - length : end] for length, end in zip(lengths, ends, strict=True)]
+    return cast(list[Floats2d], by_query), backprop
 
 
 def collate(

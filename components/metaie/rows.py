@@ -1,0 +1,143 @@
+"""Lines of files: read with their numbers, so that an error can name the place."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import srsly
+
+from .spans import clean_label
+
+STDIN = Path("-")
+
+
+class BadRow(ValueError):
+    """A row that cannot be used.
+
+    reason: what is wrong, in words that many rows can share, for counting.
+    offset: the line within the row, from 0, for rows of several lines.
+    """
+
+    def __init__(self, reason: str, detail: str, offset: int = 0) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.offset = offset
+
+    def at(self, path: Path, number: int, unit: str = "line") -> "BadRow":
+        """The same error, naming the file and the line (or doc) where the row begins."""
+        place = f"{describe(path)}, {unit} {number + self.offset}"
+        return BadRow(self.reason, f"{place}: {self}")
+
+
+def describe(path: Path) -> str:
+    """The path as a message shows it."""
+    return "standard input" if path == STDIN else str(path)
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield (number, line) from 1, of a file or of standard input, without their ends.
+
+    Lines stay bytes, so that one line that is not UTF-8 costs no other.
+    """
+    with nullcontext(sys.stdin.buffer) if path == STDIN else path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if number == 1:
+                line = line.removeprefix(b"\xef\xbb\xbf")
+            yield number, line.removesuffix(b"\n").removesuffix(b"\r")
+
+
+def decode_line(line: bytes) -> str:
+    """Decode UTF-8. Raises BadRow."""
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as err:
+        raise BadRow(
+            "not UTF-8",
+            f"this is not UTF-8 (byte {err.object[err.start]:#04x} at {err.start}). Convert the "
+            "file first, for instance with `iconv -f latin1 -t utf-8`.",
+        ) from None
+
+
+def parse_row(line: bytes) -> dict[str, Any]:
+    """Read one line of JSONL. Raises BadRow unless it is a JSON object."""
+    text = decode_line(line)
+    try:
+        row = srsly.json_loads(text)
+    except ValueError as err:
+        raise BadRow("not JSON", f"this is not JSON ({err}): {shorten(text)}") from None
+    if not isinstance(row, dict):
+        raise BadRow("not a JSON object", f"this is not a JSON object: {shorten(text)}")
+    return row
+
+
+def get_text(row: dict[str, Any]) -> str:
+    """The row's text. Raises BadRow if it has none."""
+    if "text" not in row:
+        raise BadRow("no text", f"the key 'text' is missing among {shorten(sorted(row))}.")
+    return check_unicode(row["text"], "text")
+
+
+def get_row_queries(row: dict[str, Any]) -> list[str]:
+    """The labels under the row's "queries", cleaned, each once. Raises BadRow."""
+    labels = [check_label(label) for label in check_list(row["queries"], "queries")]
+    return list(dict.fromkeys(labels))
+
+
+def check_list(value: object, name: str) -> list[Any]:
+    """Raise BadRow unless the value is a list."""
+    if not isinstance(value, list):
+        raise BadRow(f"{name} is not a list", f"{name!r} is not a list: {shorten(value)}")
+    return value
+
+
+def check_label(value: object) -> str:
+    """The label, cleaned. Raises BadRow unless it is a string with something in it."""
+    try:
+        return clean_label(check_unicode(value, "a label"))
+    except BadRow:
+        raise
+    except ValueError as err:
+        raise BadRow("empty label", str(err)) from None
+
+
+def check_unicode(value: object, name: str) -> str:
+    """Raise BadRow unless the value is a string of whole characters."""
+    if not isinstance(value, str):
+        raise BadRow(f"{name} is not a string", f"{name} is not a string: {shorten(value)}")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise BadRow(
+            f"{name} has half a character", f"{name} has a lone surrogate: {shorten(value)}"
+        ) from None
+    return value
+
+
+def read_labels(path: Path) -> list[str]:
+    """Read labels from a file: one a line, or a JSON list where its name ends with .json.
+
+    Raises ValueError if it holds none.
+    """
+    try:
+        if path.suffix == ".json":
+            labels = srsly.read_json(path)
+        else:
+            lines = decode_line(b"\n".join(line for _, line in read_lines(path)))
+            labels = [line for line in lines.split("\n") if line.strip()]
+    except ValueError as err:
+        raise ValueError(f"Can't read labels from {path}: {err}") from err
+    if not isinstance(labels, list) or not labels or not all(isinstance(x, str) for x in labels):
+        raise ValueError(
+            f"There are no labels in {path}: write one a line, or a JSON list of strings into a "
+            "file that ends with .json."
+        )
+    return labels
+
+
+def shorten(value: object, width: int = 80) -> str:
+    """The value as code shows it, cut to `width` characters."""
+    shown = value if isinstance(value, str) else repr(value)
+    shown = shown if len(shown) <= width else f"{shown[: width - 1]}…"
+    return repr(shown) if isinstance(value, str) else shown

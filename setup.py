@@ -1,0 +1,76 @@
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+ABOUT = (ROOT / "components" / "metaie" / "__init__.py").read_text(encoding="utf8")
+
+setup(
+    name="metaie",
+    version=re.search(r'__version__ = "(.+)"', ABOUT)[1],
+    description="A spaCy component that marks the spans which answer any queried label",
+    long_description=(ROOT / "README.md").read_text(encoding="utf8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    author="metaie contributors",
+    package_dir={"": "components"},
+    packages=find_packages("components"),
+    package_data={"metaie": ["py.typed"], "metaie.teacher": ["templates/*.jinja"]},
+    python_requires=">=3.11",
+    install_requires=[
+        "spacy>=3.8.0,<3.9.0",
+        "spacy-transformers>=1.3.9,<1.5.0",
+        "spacy-llm>=0.7.3,<0.8.0",
+        "thinc>=8.3.4,<8.4.0",
+        "torch>=2.6.0",
+        "transformers>=4.40.0,<4.54.0",
+        "huggingface-hub>=0.20.0,<1.0.0",
+        "jinja2>=3.1.0",
+        "numpy>=2.0.0,<3.0.0",
+        "srsly>=2.5.0,<3.0.0",
+        "tqdm>=4.60.0",
+        "typer>=0.19.0",
+        "wasabi>=1.1.2,<1.2.0",
+        "weasel>=0.4.1,<2.0.0",
+    ],
+    extras_require={
+        "chat": ["openai>=1.40.0"],
+        "plot": ["matplotlib>=3.8.0"],
+        "dev": [
+            "build>=1.2.0",
+            "hypothesis>=6.100.0",
+            "matplotlib>=3.8.0",
+            "mypy>=1.10.0",
+            "pytest>=8.0.0",
+            "pytest-cov>=5.0.0",
+            "ruff>=0.6.0",
+        ],
+    },
+    # spaCy and spacy-llm find what is registered here: nobody needs `--code` or an import.
+    entry_points={
+        "console_scripts": ["metaie = metaie.cli:app"],
+        "spacy_factories": ["metaie = metaie.pipe:make_metaie"],
+        "spacy_architectures": [
+            "metaie.CrossEncoder.v1 = metaie.tagger.cross_encoder:build_cross_encoder",
+        ],
+        "spacy_misc": [
+            "metaie.Sampler.v1 = metaie.sampling:create_sampler",
+            "metaie.TagLoss.v1 = metaie.loss:create_tag_loss",
+        ],
+        "spacy_readers": ["metaie.Corpus.v1 = metaie.corpus:create_corpus"],
+        "spacy_scorers": ["metaie.scorer.v1 = metaie.scoring:make_scorer"],
+        "spacy_llm_tasks": [
+            "metaie.ImportantInformation.v1 = metaie.teacher.task:make_important_information_task",
+        ],
+        "spacy_llm_models": ["metaie.Journal.v1 = metaie.teacher.journal:make_journal"],
+    },
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "License :: OSI Approved :: MIT License",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Text Processing :: Linguistic",
+        "Typing :: Typed",
+    ],
+)
