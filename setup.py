@@ -47,7 +47,8 @@ setup(
             "ruff>=0.6.0",
         ],
     },
-    # spaCy and spacy-llm find what is registered here: nobody needs `--code` or an import.
+    # spaCy and spacy-llm (whose registries bear thinc's name) find what is registered here:
+    # nobody needs `--code` or an import.
     entry_points={
         "console_scripts": ["metaie = metaie.cli:app"],
         "spacy_factories": ["metaie = metaie.pipe:make_metaie"],
@@ -60,10 +61,10 @@ setup(
         ],
         "spacy_readers": ["metaie.Corpus.v1 = metaie.corpus:create_corpus"],
         "spacy_scorers": ["metaie.scorer.v1 = metaie.scoring:make_scorer"],
-        "spacy_llm_tasks": [
+        "thinc_llm_tasks": [
             "metaie.ImportantInformation.v1 = metaie.teacher.task:make_important_information_task",
         ],
-        "spacy_llm_models": ["metaie.Journal.v1 = metaie.teacher.journal:make_journal"],
+        "thinc_llm_models": ["metaie.Journal.v1 = metaie.teacher.journal:make_journal"],
     },
     classifiers=[
         "Development Status :: 4 - Beta",

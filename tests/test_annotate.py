@@ -1,5 +1,6 @@
 import json
 from collections import Counter
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -192,3 +193,15 @@ def test_the_command(corpus: Path) -> None:
     result = CliRunner().invoke(app, [*arguments, "--paths.journal", str(corpus / "missing.jsonl")])
     assert result.exit_code == 1
     assert "missing.jsonl" in result.output.replace("\n", "").replace(" ", "")
+
+
+@pytest.mark.parametrize(
+    ("group", "name"),
+    [("llm_tasks", "metaie.ImportantInformation.v1"), ("llm_models", "metaie.Journal.v1")],
+)
+def test_spacy_llm_finds_the_teacher_without_an_import(group: str, name: str) -> None:
+    from spacy_llm.registry import registry
+
+    # The name of the group is spacy-llm's affair, and not what one would think.
+    points = entry_points(group=getattr(registry, group).entry_point_namespace)
+    assert name in {point.name for point in points}

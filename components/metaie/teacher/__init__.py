@@ -1,0 +1,1 @@
+"""The large model's side: what it is asked, how its answers are read and kept."""
