@@ -17,7 +17,7 @@ $(INSTALLED): requirements.txt setup.py pyproject.toml
 install: $(INSTALLED) ## Make a virtual environment in .venv and install everything
 
 demo: install ## Run the whole workflow in its quick size, then show some answers
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m weasel run all --vars.size quick
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m weasel run all . --vars.size quick
 	$(BIN)/python -m metaie demo training/distill/model-best --output demo.html
 
 test: install ## Run the tests and the linters

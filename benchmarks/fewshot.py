@@ -3,10 +3,10 @@
     python benchmarks/fewshot.py --data DIR --init base en_metaie=training/distill/model-best \
         --sets ner/conll2003 ner/mit-restaurant --shots 5-per-label --seeds 0 1 2 --limit-test 500
 
-DIR holds `<task>/<dataset>/{train,test}.jsonl` and `<task>/<dataset>/fewshot/<shots>.seed<n>.jsonl`,
-one `{"tokens", "spans": [{"start", "end", "label"}]}` a line. Every run trains with
-configs/fewshot.cfg as it is; the measure is exact-match micro F1 of spans on the first test
-sentences, at the config's threshold. Runs that the results file has are not run again.
+DIR holds `<task>/<dataset>/{train,test}.jsonl` and, beside them,
+`fewshot/<shots>.seed<n>.jsonl`, one `{"tokens", "spans": [{"start", "end", "label"}]}` a line. Every
+run trains with configs/fewshot.cfg as it is; the measure is exact-match micro F1 of spans on the
+first test sentences, at the config's threshold. Runs that the results file has are not run again.
 """
 
 import argparse
@@ -20,18 +20,19 @@ from typing import Any
 import spacy
 import srsly
 import torch
-from spacy.cli.train import train
-from wasabi import msg
-
 from metaie.convert import convert
 from metaie.evaluate import evaluate, load_examples
+from spacy.cli.train import train
+from wasabi import msg
 
 ROOT = Path(__file__).parents[1]
 
 
 def parse_args() -> argparse.Namespace:
     """The command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True, help="the folder of the data sets")
     parser.add_argument(
         "--init",

@@ -110,13 +110,15 @@ def get_sha256(path: Path) -> str:
 
 def fetch_from_hub(source: Source, downloads: Path) -> Path:
     """Download the files from the hub, with its own progress bars, resumable."""
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import HfApi, hf_hub_download
 
     folder = downloads / "hub"
-    # File by file: `snapshot_download` first asks for a list of files, without any time limit,
-    # and takes a folder that an earlier run left unfinished for whole if the hub is out of reach.
+    # File by file: `snapshot_download` takes a folder that an earlier run left unfinished for
+    # whole if the hub is out of reach. And each download retries for a minute, so first one
+    # question that does not.
     # The hub's errors are of many kinds (HTTP, network, offline mode); to us they are one.
     try:
+        HfApi().model_info(source.repo, revision=source.revision, timeout=HUB_TIMEOUT)
         for file in FILES:
             hf_hub_download(
                 source.repo,

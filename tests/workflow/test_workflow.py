@@ -42,7 +42,7 @@ def project(tmp_path: Path, tiny_base: Path) -> Path:
 
 def weasel(project: Path, command: str) -> str:
     result = subprocess.run(
-        [sys.executable, "-m", "weasel", "run", command, "--vars.size", "tiny"],
+        [sys.executable, "-m", "weasel", "run", command, ".", "--vars.size", "tiny"],
         cwd=project,
         env={**os.environ, "PYTHONPATH": "", "HF_HUB_OFFLINE": "1"},
         capture_output=True,
