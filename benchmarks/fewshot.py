@@ -4,9 +4,9 @@
         --sets ner/conll2003 ner/mit-restaurant --shots 5-per-label --seeds 0 1 2 --limit-test 500
 
 DIR holds `<task>/<dataset>/{train,test}.jsonl` and, beside them,
-`fewshot/<shots>.seed<n>.jsonl`, one `{"tokens", "spans": [{"start", "end", "label"}]}` a line. Every
-run trains with configs/fewshot.cfg as it is; the measure is exact-match micro F1 of spans on the
-first test sentences, at the config's threshold. Runs that the results file has are not run again.
+`fewshot/<shots>.seed<n>.jsonl`, one `{"tokens", "spans": [{"start", "end", "label"}]}` a line.
+Every run trains with configs/fewshot.cfg as it is; the measure is exact-match micro F1 of spans on
+the first test sentences, at the config's threshold. Runs that are in the results are not repeated.
 """
 
 import argparse
