@@ -1,10 +1,19 @@
+import itertools
+
 import numpy
 import pytest
 import spacy
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from metaie.decoding import TAGS, choose_ents, choose_windows, decode_spans, join_windows
+from metaie.decoding import (
+    O_SHARE,
+    choose_ents,
+    choose_windows,
+    decode_spans,
+    find_best_tags,
+    join_windows,
+)
 from metaie.pipe import make_tags
 from metaie.queries import Query, cut_windows
 from spacy.tokens import Doc, Span
@@ -25,14 +34,14 @@ def one_hot(tags: str) -> numpy.ndarray:
         ("BIIO", [(0, 3)]),
         ("OBIBI", [(1, 3), (3, 5)]),
         ("BBB", [(0, 1), (1, 2), (2, 3)]),
-        ("OIIO", [(1, 3)]),
-        ("IOB", [(0, 1), (2, 3)]),
+        ("OIIO", []),  # no span begins with I
+        ("IOB", [(2, 3)]),
     ],
 )
 def test_certain_tags_decode_to_their_spans(tags: str, spans: list[tuple[int, int]]) -> None:
-    decoded = decode_spans(one_hot(tags), 0.5)
-    assert [(start, end) for start, end, _ in decoded] == spans
-    assert all(score == 1.0 for *_, score in decoded)
+    sure = [span for span in decode_spans(one_hot(tags)) if span[2] > 0.5]
+    assert [(start, end) for start, end, _ in sure] == spans
+    assert all(score == pytest.approx(1.0) for *_, score in sure)
 
 
 probs = hnp.arrays(
@@ -40,18 +49,36 @@ probs = hnp.arrays(
 ).map(lambda array: array / array.sum(axis=1, keepdims=True))
 
 
-@given(probs, st.floats(0.05, 1))
-def test_decoded_spans_are_ordered_disjoint_and_reach_the_threshold(
-    array: numpy.ndarray, threshold: float
-) -> None:
-    spans = decode_spans(array, threshold)
-    ends = [0]
-    for start, end, score in spans:
-        assert ends[-1] <= start < end <= len(array)
-        assert threshold - 1e-6 <= score <= 1 + 1e-6
-        ends.append(end)
-    inside = {i for start, end, _ in spans for i in range(start, end)}
-    assert inside == set(numpy.flatnonzero(1 - array[:, TAGS.index("O")] >= threshold))
+@given(probs)
+def test_decoded_spans_are_ordered_and_disjoint(array: numpy.ndarray) -> None:
+    at = 0
+    for start, end, score in decode_spans(array):
+        assert at <= start < end <= len(array)
+        assert 0 < score <= 1 + 1e-6
+        at = end
+
+
+@given(probs.filter(lambda array: 0 < len(array) <= 6))
+def test_the_tags_are_the_most_probable_legal_ones(array: numpy.ndarray) -> None:
+    weights = numpy.array([1 - O_SHARE, 1 - O_SHARE, O_SHARE])
+
+    def probability(tags: tuple[int, ...]) -> float:
+        return float(numpy.prod([array[i, t] * weights[t] for i, t in enumerate(tags)]))
+
+    legal = [
+        tags
+        for tags in itertools.product(range(3), repeat=len(array))
+        if tags[0] != 1 and not any(a == 2 and b == 1 for a, b in itertools.pairwise(tags))
+    ]
+    best = max(map(probability, legal))
+    assert probability(tuple(find_best_tags(array))) == pytest.approx(best)
+
+
+def test_a_doubtful_token_does_not_cut_a_span() -> None:
+    array = numpy.array([[0.9, 0.0, 0.1], [0.0, 0.45, 0.55], [0.05, 0.9, 0.05], [0, 0, 1]])
+    ((start, end, score),) = decode_spans(array)
+    assert (start, end) == (0, 3)
+    assert score == pytest.approx((0.9 * 0.45 * 0.9) ** 0.25)
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 5)), max_size=6), st.integers(0, 3))
@@ -62,7 +89,7 @@ def test_spans_survive_tagging_and_decoding(gaps: list[tuple[int, int]], tail: i
         at += gap + length
     doc = Doc(NLP.vocab, ["x"] * (at + tail))
     tags = make_tags(Query(doc, 0, len(doc), "A"), spans)
-    decoded = decode_spans(numpy.eye(3, dtype="float32")[tags], 0.5)
+    decoded = decode_spans(numpy.eye(3, dtype="float32")[tags])
     assert [(start, end) for start, end, _ in decoded] == spans
 
 
@@ -92,7 +119,7 @@ def test_a_span_across_the_edge_of_a_window_is_found_once() -> None:
     cut = [tags[start:end].copy() for start, end in windows]
     cut[1][0] = one_hot("B")  # the second window starts within nothing it knows of
     joined = join_windows(windows, cut, 12)
-    assert [(start, end) for start, end, _ in decode_spans(joined, 0.5)] == [(4, 8)]
+    assert [(start, end) for start, end, _ in decode_spans(joined)] == [(4, 8)]
 
 
 def test_ents_are_the_best_spans_without_overlaps() -> None:

@@ -14,6 +14,11 @@ from thinc.types import Floats2d
 TAGS = ("B", "I", "O")
 B, I, O = range(len(TAGS))  # noqa: E741
 
+# What O's probability counts against that of B and I when spans are read off, in [0, 1]; 0.5 is
+# even. Chosen on the dev split, where 0.2 to 0.4 differ by less than 0.5 F1.
+O_SHARE = 0.3
+EPSILON = 1e-9
+
 
 def choose_windows(windows: Sequence[tuple[int, int]], n_tokens: int) -> numpy.ndarray:
     """For every token, the window in which it lies farthest from an edge.
@@ -54,35 +59,57 @@ def join_windows(
     return cast(Floats2d, joined)
 
 
-def decode_spans(probs: Floats2d, threshold: float) -> list[tuple[int, int, float]]:
+def decode_spans(probs: Floats2d) -> list[tuple[int, int, float]]:
     """Read the spans off the tag probabilities of one query.
 
-    A token is inside an answer if 1 - P(O) reaches the threshold. A run of such
-    tokens is one span, cut before each token that is rather B than I. A span's
-    score is the mean of 1 - P(O) over its tokens, and so at least the threshold.
+    They are those of the most probable sequence of tags in which an I follows only a B
+    or an I (Viterbi, 1967). Tag by tag, one doubtful token would cut a span in two. O is
+    held back by `O_SHARE`, so that what is rather not an answer is a span as well, and a
+    threshold has something to choose from.
 
-    probs: (n_tokens, 3). Returns [(start, end, score), ...], without overlaps.
+    A span's score is the geometric mean of the probabilities of its tags and of the tag
+    after it not to be I: how sure the tagger is, a tag, of this span and no other.
+
+    probs: (n_tokens, 3). Returns [(start, end, score), ...] from left to right, without
+    overlaps.
     """
     if not len(probs):
         return []
-    inside = 1.0 - probs[:, O]
-    kept = inside >= threshold
-    before = numpy.concatenate(([False], kept[:-1]))
-    starts = numpy.flatnonzero(kept & (~before | (probs[:, B] > probs[:, I])))
-    if not len(starts):
-        return []
-    # A span ends where the next one starts or where its run ends.
-    ends = numpy.flatnonzero(kept & ~numpy.concatenate((kept[1:], [False]))) + 1
-    ends = numpy.minimum(
-        ends[numpy.searchsorted(ends, starts, side="right")],
-        numpy.concatenate((starts[1:], [len(probs)])),
-    )
-    sums = numpy.concatenate(([0.0], numpy.cumsum(inside, dtype="float64")))
-    scores = (sums[ends] - sums[starts]) / (ends - starts)
-    return [
-        (int(start), int(end), float(score))
-        for start, end, score in zip(starts, ends, scores, strict=True)
-    ]
+    tags = find_best_tags(probs)
+    logs = numpy.log(numpy.maximum(probs, EPSILON))
+    spans = []
+    for start in numpy.flatnonzero(tags == B):
+        end = int(start) + 1
+        while end < len(tags) and tags[end] == I:
+            end += 1
+        total = logs[start, B] + logs[start + 1 : end, I].sum()
+        if end < len(tags):
+            total += numpy.log(max(1.0 - float(probs[end, I]), EPSILON))
+        score = numpy.exp(total / (end - start + (end < len(tags))))
+        spans.append((int(start), end, float(score)))
+    return spans
+
+
+def find_best_tags(probs: Floats2d) -> numpy.ndarray:
+    """The most probable sequence of tags without an I that follows an O or comes first.
+
+    probs: (n_tokens, 3). Returns an int array of shape (n_tokens,).
+    """
+    prior = numpy.log([1.0 - O_SHARE, 1.0 - O_SHARE, O_SHARE])
+    logs = (numpy.log(numpy.maximum(probs, EPSILON)) + prior).tolist()
+    best_b, best_i, best_o = logs[0][B], -numpy.inf, logs[0][O]
+    came_from: list[tuple[int, int]] = []  # for every token, from where it would be B or O, or I
+    for b, i, o in logs[1:]:
+        any_tag = max((best_b, B), (best_i, I), (best_o, O))
+        inside = max((best_b, B), (best_i, I))
+        came_from.append((any_tag[1], inside[1]))
+        best_b, best_i, best_o = any_tag[0] + b, inside[0] + i, any_tag[0] + o
+    tag = max((best_b, B), (best_i, I), (best_o, O))[1]
+    tags = [tag]
+    for before_any, before_inside in reversed(came_from):
+        tag = before_inside if tag == I else before_any
+        tags.append(tag)
+    return numpy.array(tags[::-1])
 
 
 def choose_ents(spans: Sequence[Span], scores: Sequence[float]) -> list[Span]:

@@ -218,9 +218,11 @@ class MetaIE(TrainablePipe):
         predictions = [[Prediction(labels, []) for labels in asked] for _ in thresholds]
         units = ((i, label) for i, doc in enumerate(docs) if len(doc) for label in asked[i])
         for (i, label), probs in self._predict_units(docs, units):
+            spans = list(strip_space(docs[i], decode_spans(probs)))
             for at_threshold, threshold in zip(predictions, thresholds, strict=True):
-                spans = strip_space(docs[i], decode_spans(probs, threshold))
-                at_threshold[i].answers.extend((a, b, label, score) for a, b, score in spans)
+                at_threshold[i].answers.extend(
+                    (start, end, label, score) for start, end, score in spans if score >= threshold
+                )
         return predictions
 
     def _predict_units(
