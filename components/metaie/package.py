@@ -228,8 +228,8 @@ def verify(
     wheels: a folder with the wheels of the pipeline and of metaie.
     constraints: exact versions for what they need, for pip's `--constraint`.
 
-    Returns (passage, answers, whether they are equal) of each check. Raises ValueError if the wheels are
-    missing, cannot be installed, or if the environment sees the source tree.
+    Returns (passage, answers, whether they are equal) of each check. Raises ValueError if
+    the wheels are missing, cannot be installed, or if the environment sees the source tree.
     """
     found = [*wheels.glob(f"{name}-*.whl"), *wheels.glob("metaie-*.whl")]
     if len(found) != 2:
