@@ -76,7 +76,7 @@ def decode_spans(probs: Floats2d) -> list[tuple[int, int, float]]:
     if not len(probs):
         return []
     tags = find_best_tags(probs)
-    logs = numpy.log(numpy.maximum(probs, EPSILON))
+    logs = take_log(probs)
     spans = []
     for start in numpy.flatnonzero(tags == B):
         end = int(start) + 1
@@ -90,13 +90,18 @@ def decode_spans(probs: Floats2d) -> list[tuple[int, int, float]]:
     return spans
 
 
+def take_log(probs: Floats2d) -> numpy.ndarray:
+    """The logarithm of probabilities, none of them taken as 0."""
+    return numpy.log(numpy.maximum(numpy.asarray(probs), EPSILON))
+
+
 def find_best_tags(probs: Floats2d) -> numpy.ndarray:
     """The most probable sequence of tags without an I that follows an O or comes first.
 
     probs: (n_tokens, 3). Returns an int array of shape (n_tokens,).
     """
     prior = numpy.log([1.0 - O_SHARE, 1.0 - O_SHARE, O_SHARE])
-    logs = (numpy.log(numpy.maximum(probs, EPSILON)) + prior).tolist()
+    logs = (take_log(probs) + prior).tolist()
     best_b, best_i, best_o = logs[0][B], -numpy.inf, logs[0][O]
     came_from: list[tuple[int, int]] = []  # for every token, from where it would be B or O, or I
     for b, i, o in logs[1:]:
