@@ -10,6 +10,7 @@ from metaie.spans import set_answers
 from spacy.language import Language
 from spacy.tokens import Doc, Span
 from spacy.training import Example
+from spacy.util import fix_random_seed
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -59,6 +60,7 @@ def make_nlp(tiny_base: Path) -> Callable[..., Language]:
         transformer_config: dict[str, object] | None = None,
         **config: object,
     ) -> Language:
+        fix_random_seed(0)
         nlp = spacy.blank("en")
         model = {
             "@architectures": "metaie.CrossEncoder.v1",

@@ -1,12 +1,25 @@
 """The torch module: a transformer over label and text, and a linear layer for the tags."""
 
 import torch
+from thinc.api import get_torch_default_device
 from torch import nn
 from transformers import AutoModel
 from transformers.configuration_utils import PretrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 
 from ..decoding import TAGS
+
+
+def choose_attention(config: PretrainedConfig) -> dict[str, str]:
+    """Which attention to ask of the transformer, unless its config names one.
+
+    On a CPU plain matrix products beat torch's fused kernel on sequences as short as
+    ours: a training step takes a fifth less. On a GPU transformers chooses.
+    """
+    named = getattr(config, "_attn_implementation_internal", None)
+    if named is not None or get_torch_default_device().type != "cpu":
+        return {}
+    return {"attn_implementation": "eager"}
 
 
 class PairClassifier(nn.Module):
@@ -30,12 +43,13 @@ class PairClassifier(nn.Module):
     @classmethod
     def from_config(cls, config: PretrainedConfig) -> "PairClassifier":
         """A classifier with random weights, to load others into."""
-        return cls(config, AutoModel.from_config(config))
+        return cls(config, AutoModel.from_config(config, **choose_attention(config)))
 
     @classmethod
     def from_pretrained(cls, name: str, config: PretrainedConfig) -> "PairClassifier":
         """A pretrained transformer with a new linear layer."""
-        return cls(config, AutoModel.from_pretrained(name, config=config))
+        transformer = AutoModel.from_pretrained(name, config=config, **choose_attention(config))
+        return cls(config, transformer)
 
     @property
     def device(self) -> torch.device:
