@@ -113,15 +113,51 @@ def summarize(records: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def describe(args: argparse.Namespace) -> str:
+    """What the table shows, and how it was made."""
+    inits = " ".join(args.init)
+    seeds = " ".join(map(str, args.seeds))
+    number = args.limit_test or "all"
+    where = f"{read_cpu()}, {torch.get_num_threads()} threads"
+    versions = ", ".join(
+        f"{name} {version}"
+        for name, version in (
+            ("Python", platform.python_version()),
+            ("spaCy", spacy.__version__),
+            ("torch", torch.__version__),
+        )
+    )
+    return f"""# Few-shot adaptation
+
+Exact-match micro F1 of spans on the first {number} {args.split} sentences, mean ± standard
+deviation (number of seeds). {datetime.date.today()}, {where}, {versions}.
+
+```
+python benchmarks/fewshot.py --data DIR --init {inits} \\
+    --sets {" ".join(args.sets)} --shots {args.shots} --seeds {seeds} --limit-test {args.limit_test}
+```
+
+"""
+
+
+def read_cpu() -> str:
+    """The processor's name."""
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()
+
+
 def main() -> None:
-    """Run what is missing, and write results and table after each run."""
+    """Run what is missing; write the results after each run, the table at the end."""
     args = parse_args()
     records = srsly.read_json(args.output) if args.output.exists() else []
     done = {(r["set"], r["init"], r["shots"], r["seed"], r["n_test"], r["split"]) for r in records}
     for name in args.sets:
+        n_rows = sum(1 for _ in srsly.read_jsonl(args.data / name / f"{args.split}.jsonl"))
+        n_test = min(n_rows, args.limit_test or n_rows)
         for seed in args.seeds:
             for init in args.init:
-                n_test = args.limit_test
                 key = (name, init.partition("=")[0], args.shots, seed, n_test, args.split)
                 if key in done:
                     msg.info(f"Done already: {key}")
@@ -132,14 +168,9 @@ def main() -> None:
                 records.append(record)
                 args.output.parent.mkdir(parents=True, exist_ok=True)
                 srsly.write_json(args.output, records)
-                header = (
-                    f"Few-shot F1 of spans, {args.shots}, mean ± standard deviation (seeds)."
-                    f" {datetime.date.today()}, {platform.machine()}, spaCy {spacy.__version__},"
-                    f" torch {torch.__version__}.\n\n"
-                )
-                args.output.with_suffix(".md").write_text(
-                    header + summarize(records) + "\n", encoding="utf8"
-                )
+    args.output.with_suffix(".md").write_text(
+        describe(args) + summarize(records) + "\n", encoding="utf8"
+    )
     print(summarize(records))
 
 
