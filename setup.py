@@ -54,6 +54,7 @@ setup(
         "spacy_factories": ["metaie = metaie.pipe:make_metaie"],
         "spacy_architectures": [
             "metaie.CrossEncoder.v1 = metaie.tagger.cross_encoder:build_cross_encoder",
+            "metaie.BiEncoder.v1 = metaie.tagger.bi_encoder:build_bi_encoder",
         ],
         "spacy_misc": [
             "metaie.Sampler.v1 = metaie.sampling:create_sampler",

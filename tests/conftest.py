@@ -58,12 +58,13 @@ def make_nlp(tiny_base: Path) -> Callable[..., Language]:
         examples: list[Example] | None = None,
         max_batch_wordpieces: int = 4096,
         transformer_config: dict[str, object] | None = None,
+        architecture: str = "CrossEncoder",
         **config: object,
     ) -> Language:
         fix_random_seed(0)
         nlp = spacy.blank("en")
         model = {
-            "@architectures": "metaie.CrossEncoder.v1",
+            "@architectures": f"metaie.{architecture}.v1",
             "name": str(tiny_base),
             "transformer_config": transformer_config or {},
             "max_batch_wordpieces": max_batch_wordpieces,

@@ -13,6 +13,7 @@ from metaie.decoding import (
     decode_spans,
     find_best_tags,
     join_windows,
+    may_answer,
 )
 from metaie.pipe import make_tags
 from metaie.queries import Query, cut_windows
@@ -81,6 +82,21 @@ def test_a_doubtful_token_does_not_cut_a_span() -> None:
     assert score == pytest.approx((0.9 * 0.45 * 0.9) ** 0.25)
 
 
+@given(st.integers(0, 2**32 - 1), st.lists(st.integers(1, 6), max_size=8))
+def test_no_answer_is_passed_over(seed: int, lengths: list[int]) -> None:
+    rng = numpy.random.default_rng(seed)
+    probs = [rng.dirichlet([0.3, 0.3, 1.5], size=n).astype("float32") for n in lengths]
+    answered = may_answer(probs)
+    assert len(answered) == len(probs)
+    for own, may in zip(probs, answered, strict=True):
+        assert may or not decode_spans(own)
+
+
+def test_certain_absences_are_passed_over() -> None:
+    nothing, something = numpy.eye(3)[[2, 2]], numpy.eye(3)[[2, 0]]
+    assert may_answer([nothing, something, nothing]).tolist() == [False, True, False]
+
+
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 5)), max_size=6), st.integers(0, 3))
 def test_spans_survive_tagging_and_decoding(gaps: list[tuple[int, int]], tail: int) -> None:
     spans, at = [], 0
@@ -89,7 +105,7 @@ def test_spans_survive_tagging_and_decoding(gaps: list[tuple[int, int]], tail: i
         at += gap + length
     doc = Doc(NLP.vocab, ["x"] * (at + tail))
     tags = make_tags(Query(doc, 0, len(doc), "A"), spans)
-    decoded = decode_spans(numpy.eye(3, dtype="float32")[tags])
+    decoded = decode_spans(tags)
     assert [(start, end) for start, end, _ in decoded] == spans
 
 

@@ -14,7 +14,7 @@ def softmax(logits: numpy.ndarray) -> numpy.ndarray:
 def test_the_gradient_is_that_of_the_loss(seed: int, answer_weight: float) -> None:
     rng = numpy.random.default_rng(seed)
     logits = [rng.normal(size=(4, 3)), rng.normal(size=(2, 3))]
-    tags = [rng.integers(0, 3, size=4), rng.integers(0, 3, size=2)]
+    tags = [rng.dirichlet([1, 1, 1], size=4), rng.dirichlet([1, 1, 1], size=2)]
     tag_loss = create_tag_loss(weight=answer_weight)
     loss, gradient = tag_loss([softmax(x) for x in logits], tags)
     assert [g.shape for g in gradient] == [(4, 3), (2, 3)]
@@ -26,13 +26,13 @@ def test_the_gradient_is_that_of_the_loss(seed: int, answer_weight: float) -> No
 
 
 def test_right_and_certain_answers_cost_nothing() -> None:
-    loss, gradient = create_tag_loss()([numpy.eye(3)], [numpy.arange(3)])
+    loss, gradient = create_tag_loss()([numpy.eye(3)], [numpy.eye(3)])
     assert loss == pytest.approx(0.0) and not numpy.any(gradient[0])
     assert create_tag_loss()([], []) == (0.0, [])
 
 
 def test_answers_weigh_more_than_o() -> None:
-    probs, tags = [numpy.full((2, 3), 1 / 3)], [numpy.array([0, 2])]
+    probs, tags = [numpy.full((2, 3), 1 / 3)], [numpy.eye(3)[[0, 2]]]
     (gradient,) = create_tag_loss(weight=4.0)(probs, tags)[1]
     assert abs(gradient[0]).sum() == pytest.approx(4 * abs(gradient[1]).sum())
 
@@ -47,5 +47,5 @@ def test_the_weight_decays_to_its_end() -> None:
     weights = []
     for _ in range(4):
         weights.append(tag_loss.current_weight)
-        tag_loss([numpy.full((1, 3), 1 / 3)], [numpy.array([0])])
+        tag_loss([numpy.full((1, 3), 1 / 3)], [numpy.eye(3)[[0]]])
     assert weights == pytest.approx([4.0, 2.0, 1.0, 1.0])

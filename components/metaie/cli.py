@@ -147,6 +147,39 @@ def convert(
 
 
 @app.command(no_args_is_help=True)
+def soften(
+    model: Annotated[str, typer.Argument(help="The teacher: an installed pipeline, or a folder.")],
+    source: Annotated[Path, typer.Argument(help="Annotated docs, .spacy.")],
+    target: Annotated[Path, typer.Argument(help="Where the docs with soft tags go, .spacy.")],
+    borrowed: Annotated[
+        int, typer.Option(min=0, help="Labels of other docs to ask of each doc as well.")
+    ] = 8,
+    share: Annotated[
+        float, typer.Option(help="What the teacher counts against the annotation, from 0 to 1.")
+    ] = 0.5,
+    limit: Annotated[int, typer.Option(min=0, help="Only the first docs; 0 is all.")] = 0,
+    max_length: Annotated[
+        int, typer.Option(min=0, help="Only docs of so many tokens; 0 is all.")
+    ] = 0,
+    gpu_id: Annotated[int, typer.Option(help="The GPU to run on; -1 is the CPU.")] = -1,
+) -> None:
+    """Add a trained pipeline's tag probabilities to annotated docs, for a student to learn from."""
+    from .soften import soften as run
+
+    n_docs = run(
+        model,
+        source,
+        target,
+        borrowed=borrowed,
+        share=share,
+        limit=limit,
+        max_length=max_length,
+        gpu_id=gpu_id,
+    )
+    typer.echo(PRINTER.good(f"Wrote {n_docs} docs to {target}"))
+
+
+@app.command(no_args_is_help=True)
 def extract(
     model: Annotated[str, typer.Argument(help="An installed pipeline, or its folder.")],
     paths: Annotated[

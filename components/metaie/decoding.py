@@ -59,6 +59,22 @@ def join_windows(
     return cast(Floats2d, joined)
 
 
+def may_answer(probs: Sequence[Floats2d]) -> numpy.ndarray:
+    """Which queries may have an answer: those with a token that is rather not O.
+
+    Where O is the best tag of every token, it is the best sequence as well, and
+    `decode_spans` finds nothing. Most labels of most texts can be passed over so.
+
+    probs: one (tokens, 3) array a query, none of them empty. Returns one bool a query.
+    """
+    if not len(probs):
+        return numpy.zeros(0, dtype=bool)
+    flat = numpy.concatenate(list(probs))
+    likely = flat[:, [B, I]].max(axis=1) * (1.0 - O_SHARE) >= flat[:, O] * O_SHARE
+    begins = numpy.cumsum([0, *(len(p) for p in probs[:-1])])
+    return numpy.logical_or.reduceat(likely, begins)
+
+
 def decode_spans(probs: Floats2d) -> list[tuple[int, int, float]]:
     """Read the spans off the tag probabilities of one query.
 

@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 import numpy
-from thinc.types import Floats2d, Ints1d
+from thinc.types import Floats2d
 
 from .decoding import TAGS, O
 
-TagLoss = Callable[[Sequence[Floats2d], Sequence[Ints1d]], tuple[float, list[Floats2d]]]
+TagLoss = Callable[[Sequence[Floats2d], Sequence[Floats2d]], tuple[float, list[Floats2d]]]
 
 
 class WeightedCrossEntropy:
@@ -40,25 +40,24 @@ class WeightedCrossEntropy:
         return self.initial_weight ** (1 - progress) * self.weight**progress
 
     def __call__(
-        self, probs: Sequence[Floats2d], gold: Sequence[Ints1d]
+        self, probs: Sequence[Floats2d], gold: Sequence[Floats2d]
     ) -> tuple[float, list[Floats2d]]:
         """Return the weighted mean over all tokens, and its gradient.
 
-        probs, gold: one array a query, of shapes (tokens, 3) and (tokens,).
-        The gradient is that with regard to the logits, of the shapes of `probs`.
+        probs, gold: one array a query, of shape (tokens, 3). What is to be learnt are
+            probabilities as well: 1 for the tag of an annotation, others if a teacher is unsure.
+        The gradient is that with regard to the logits, of the same shapes.
         """
         weights = numpy.full(len(TAGS), self.current_weight, dtype="float32")
         weights[O] = 1.0
         self.step += 1
         if not sum(map(len, probs)):
             return 0.0, list(probs)
-        guess, tags = numpy.concatenate(list(probs)), numpy.concatenate(list(gold))
-        rows = numpy.arange(len(tags))
-        weight = weights[tags] / weights[tags].sum()
-        loss = -(weight * numpy.log(numpy.maximum(guess[rows, tags], 1e-9))).sum()
-        gradient = guess.copy()
-        gradient[rows, tags] -= 1.0
-        gradient *= weight[:, None]
+        guess = numpy.concatenate(list(probs))
+        wanted = numpy.concatenate(list(gold)) * weights
+        wanted /= wanted.sum()
+        loss = -(wanted * numpy.log(numpy.maximum(guess, 1e-9))).sum()
+        gradient = guess * wanted.sum(axis=1, keepdims=True) - wanted
         ends = numpy.cumsum([len(p) for p in probs])
         return float(loss), cast(list[Floats2d], numpy.split(gradient, ends[:-1]))
 

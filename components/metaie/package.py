@@ -17,7 +17,7 @@ from wasabi import msg
 from . import __version__
 from .loading import get_metaie, load_pipeline
 from .spans import get_scores, set_queries
-from .tagger.cross_encoder import get_shim
+from .tagger.shim import get_shim
 
 DESCRIPTION = (
     "Marks the spans of a text that answer any queried label: distilled from the answers of a "

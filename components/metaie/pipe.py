@@ -10,12 +10,12 @@ from spacy.language import Language
 from spacy.pipeline import TrainablePipe
 from spacy.tokens import Doc, Span
 from spacy.training import Example, validate_examples, validate_get_examples
-from spacy.util import load_model, logger
+from spacy.util import load_model, logger, minibatch
 from spacy.vocab import Vocab
 from thinc.api import Config, Model, Optimizer, set_dropout_rate
-from thinc.types import Floats2d, Ints1d
+from thinc.types import Floats2d
 
-from .decoding import B, I, O, choose_ents, decode_spans, join_windows
+from .decoding import TAGS, B, I, O, choose_ents, decode_spans, join_windows, may_answer
 from .loss import TagLoss, create_tag_loss
 from .queries import Query, cut_windows, make_queries
 from .sampling import Sampler, create_sampler
@@ -26,6 +26,7 @@ from .spans import (
     drop_overlapping,
     get_answers,
     get_queries,
+    get_tags,
     has_queries,
     set_answers,
 )
@@ -33,6 +34,10 @@ from .spans import (
 # Tokens in queries that are predicted together. It bounds memory, whatever the
 # number of docs, of labels and of tokens a doc, and leaves enough to sort by length.
 BUFFER_TOKENS = 50_000
+# Labels that are asked of a long doc's windows together: a tagger that reads a text once
+# for all labels does so once a block, and the answers of a block are held until all
+# windows are read.
+LABEL_BLOCK = 64
 
 DEFAULT_CONFIG = """
 [metaie]
@@ -64,6 +69,11 @@ class Prediction:
 
     queries: list[str]
     answers: list[tuple[int, int, str, float]]
+
+    def sort(self) -> None:
+        """Put the answers in the order of the queries, and those of a query in that of the text."""
+        order = {label: i for i, label in enumerate(self.queries)}
+        self.answers.sort(key=lambda answer: (order[answer[2]], answer[0]))
 
 
 @Language.factory(
@@ -199,7 +209,7 @@ class MetaIE(TrainablePipe):
 
         Memory is bounded however long the docs and however many the labels: queries
         pass through the model by about 50,000 tokens, and a label's answers are
-        decoded as soon as its last window is in.
+        decoded as soon as its last window is in; of a long doc, 64 labels at a time.
         """
         return self.predict_at(docs, [self.threshold])[0]
 
@@ -216,44 +226,63 @@ class MetaIE(TrainablePipe):
             for doc in docs
         ]
         predictions = [[Prediction(labels, []) for labels in asked] for _ in thresholds]
-        units = ((i, label) for i, doc in enumerate(docs) if len(doc) for label in asked[i])
-        for (i, label), probs in self._predict_units(docs, units):
+        for i, label, probs in self.predict_tags(docs, asked, every=False):
             spans = list(strip_space(docs[i], decode_spans(probs)))
             for at_threshold, threshold in zip(predictions, thresholds, strict=True):
                 at_threshold[i].answers.extend(
                     (start, end, label, score) for start, end, score in spans if score >= threshold
                 )
+        for at_threshold in predictions:
+            for prediction in at_threshold:
+                prediction.sort()
         return predictions
 
-    def _predict_units(
-        self, docs: Sequence[Doc], units: Iterable[tuple[int, str]]
-    ) -> Iterator[tuple[tuple[int, str], Floats2d]]:
-        """Yield the tag probabilities of each (doc, label), joined over its windows."""
-        queries: list[Query] = []
-        owners: list[tuple[int, str]] = []
-        open_windows: list[tuple[tuple[int, int], Floats2d]] = []
-        n_tokens = 0
+    def predict_tags(
+        self, docs: Sequence[Doc], asked: Sequence[list[str]], *, every: bool = True
+    ) -> Iterator[tuple[int, str, Floats2d]]:
+        """Yield the tag probabilities of each label in each doc, as they are computed.
 
-        def flush() -> Iterator[tuple[tuple[int, str], Floats2d]]:
-            for query, owner, probs in zip(
-                queries, owners, self.model.predict(queries), strict=True
+        asked: the labels, for each doc.
+        every: also where no token is likely to be in an answer.
+        Yields (number of the doc, label, probabilities of shape (tokens, 3)).
+        """
+        window, stride = self.cfg["window"], self.cfg["stride"]
+        queries: list[Query] = []
+        owners: list[int] = []
+        # By label, of the doc whose windows are not yet all read.
+        read: dict[str, list[tuple[tuple[int, int], Floats2d]]] = {}
+        hopeful: set[str] = set()
+
+        def flush() -> Iterator[tuple[int, str, Floats2d]]:
+            predicted = self.model.predict(queries)
+            for query, i, probs, may in zip(
+                queries, owners, predicted, may_answer(predicted), strict=True
             ):
-                open_windows.append(((query.start, query.end), probs))
+                if len(query) == len(query.doc):
+                    if may or every:
+                        yield i, query.label, probs
+                    continue
+                read.setdefault(query.label, []).append(((query.start, query.end), probs))
+                if may or every:
+                    hopeful.add(query.label)
                 if query.end == len(query.doc):
-                    windows, parts = zip(*open_windows, strict=True)
-                    open_windows.clear()
-                    yield owner, join_windows(windows, parts, len(query.doc))
+                    windows, parts = zip(*read.pop(query.label), strict=True)
+                    if query.label in hopeful:
+                        hopeful.remove(query.label)
+                        yield i, query.label, join_windows(windows, parts, len(query.doc))
             queries.clear()
             owners.clear()
 
-        for i, label in units:
-            for query in make_queries(docs[i], [label], self.cfg["window"], self.cfg["stride"]):
-                queries.append(query)
-                owners.append((i, label))
-                n_tokens += len(query)
-                if n_tokens >= BUFFER_TOKENS:
-                    yield from flush()
-                    n_tokens = 0
+        n_tokens = 0
+        for i, doc in enumerate(docs):
+            for labels in minibatch(asked[i], LABEL_BLOCK):
+                for query in make_queries(doc, labels, window, stride):
+                    queries.append(query)
+                    owners.append(i)
+                    n_tokens += len(query)
+                    if n_tokens >= BUFFER_TOKENS:
+                        yield from flush()
+                        n_tokens = 0
         if queries:
             yield from flush()
 
@@ -311,8 +340,15 @@ class MetaIE(TrainablePipe):
         scores: the queries, and the tag probabilities that the model gave them.
         """
         queries, probs = scores
-        spans = {id(eg.predicted): self._get_aligned_answers(eg) for eg in examples}
-        gold = [make_tags(query, spans[id(query.doc)].get(query.label, ())) for query in queries]
+        by_doc = {id(eg.predicted): eg for eg in examples}
+        spans = {key: self._get_aligned_answers(eg) for key, eg in by_doc.items()}
+        soft = {key: get_soft_tags(eg, self.key) for key, eg in by_doc.items()}
+        gold = [
+            soft[id(query.doc)][query.label][query.start : query.end]
+            if query.label in soft[id(query.doc)]
+            else make_tags(query, spans[id(query.doc)].get(query.label, ()))
+            for query in queries
+        ]
         return self.loss(probs, gold)
 
     def _get_aligned_answers(self, example: Example) -> dict[str, list[tuple[int, int]]]:
@@ -423,8 +459,8 @@ def check_threshold(threshold: float) -> float:
     return float(threshold)
 
 
-def make_tags(query: Query, spans: Iterable[tuple[int, int]]) -> Ints1d:
-    """The gold tags of a query's window, of shape (tokens,).
+def make_tags(query: Query, spans: Iterable[tuple[int, int]]) -> Floats2d:
+    """The gold tags of a query's window, of shape (tokens, 3): 1 for a token's tag.
 
     spans: (start, end) tokens of the doc. What lies outside of the window is cut off;
     a span that began before it continues with I.
@@ -434,7 +470,19 @@ def make_tags(query: Query, spans: Iterable[tuple[int, int]]) -> Ints1d:
         tags[max(start - query.start, 0) : max(end - query.start, 0)] = I
         if query.start <= start < query.end:
             tags[start - query.start] = B
-    return cast(Ints1d, tags)
+    return cast(Floats2d, numpy.eye(len(TAGS), dtype="float32")[tags])
+
+
+def get_soft_tags(example: Example, key: str) -> dict[str, Floats2d]:
+    """What a teacher thinks of each query, if the reference has it and the tokens agree.
+
+    Returns (tokens, 3) probabilities by label; see `metaie.soften`.
+    """
+    tags = get_tags(example.reference, key)
+    if tags is None or len(example.predicted) != len(example.reference):
+        return {}
+    queries = get_queries(example.reference, key)
+    return dict(zip(queries, tags.astype("float32"), strict=True))
 
 
 def strip_space(

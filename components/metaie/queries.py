@@ -49,8 +49,8 @@ def cut_windows(n_tokens: int, window: int, stride: int) -> list[tuple[int, int]
 
 
 def make_queries(doc: Doc, labels: Iterable[str], window: int, stride: int) -> Iterator[Query]:
-    """Yield the queries that ask every label of every window, label by label."""
-    windows = cut_windows(len(doc), window, stride)
-    for label in labels:
-        for start, end in windows:
+    """Yield the queries that ask every label of every window, window by window."""
+    labels = list(labels)
+    for start, end in cut_windows(len(doc), window, stride):
+        for label in labels:
             yield Query(doc, start, end, label)

@@ -73,6 +73,14 @@ def get_scores(doc: Doc, key: str = SPANS_KEY) -> Floats1d | None:
     return doc.spans[key].attrs.get("scores") if key in doc.spans else None
 
 
+def get_tags(doc: Doc, key: str = SPANS_KEY) -> numpy.ndarray | None:
+    """What a teacher thinks of every token under every query, or None if it was not asked.
+
+    Returns probabilities of the tags B, I and O, of shape (queries, tokens, 3).
+    """
+    return doc.spans[key].attrs.get("tags") if key in doc.spans else None
+
+
 def set_answers(
     doc: Doc,
     spans: Iterable[Span],

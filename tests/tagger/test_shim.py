@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 import spacy
 from conftest import SENTENCES, make_examples
-from metaie.tagger.cross_encoder import get_shim
+from metaie.tagger.shim import get_shim
 from spacy.language import Language
 
 MakeNlp = Callable[..., Language]

@@ -3,15 +3,15 @@
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Self
 
 import torch
 from spacy_transformers.data_classes import HFObjects
 from spacy_transformers.layers.hf_shim import HFShim
-from thinc.api import ArgsKwargs
+from thinc.api import ArgsKwargs, Model
 
-from .classifier import PairClassifier
 from .precision import Precision, autocast
+from .transformer import TransformerTagger, load_pretrained
 
 
 def _limit_threads() -> None:
@@ -25,30 +25,47 @@ os.register_at_fork(after_in_child=_limit_threads)
 
 
 class TaggerShim(HFShim):
-    """spacy-transformers' `HFShim` around a `PairClassifier`.
+    """spacy-transformers' `HFShim` around a `TransformerTagger`.
 
     Loading and serialising are its own. Added are autocast on CPU and GPU,
     `torch.inference_mode` for prediction, and weights that take half the space
     on disk.
 
+    model_cls: the tagger's torch module.
     precision: "auto", "float32" or "bfloat16"; what the forward pass computes in.
+    label_vectors: the vectors of labels that a bi-encoder has met; they hold for the
+        present weights only.
     storage: "float32" or "float16"; what weights are saved in. They load as float32.
     """
 
-    def __init__(self, hf_model: HFObjects, *, precision: Precision = "auto") -> None:
-        super().__init__(hf_model, model_cls=PairClassifier)
+    def __init__(
+        self,
+        hf_model: HFObjects,
+        model_cls: type[TransformerTagger],
+        *,
+        precision: Precision = "auto",
+    ) -> None:
+        super().__init__(hf_model, model_cls=model_cls)
         self.precision = precision
         self.storage = "float32"
+        self.label_vectors: dict[str, torch.Tensor] = {}
 
     def predict(self, inputs: ArgsKwargs) -> torch.Tensor:
         """Return the logits without a graph, of shape (tokens, 3)."""
+        with self.inference():
+            return self._model(*inputs.args, **inputs.kwargs)
+
+    @contextlib.contextmanager
+    def inference(self) -> Iterator[None]:
+        """The context of a forward pass that is not to be learnt from."""
         self._model.eval()
         with torch.inference_mode(), autocast(self.precision, self.device):
-            return self._model(*inputs.args, **inputs.kwargs)
+            yield
 
     def begin_update(self, inputs: ArgsKwargs) -> tuple[torch.Tensor, Callable]:
         """Return the logits and a callback that takes (tensors, their gradients)."""
         self._model.train()
+        self.label_vectors.clear()
         with autocast(self.precision, self.device):
             logits = self._model(*inputs.args, **inputs.kwargs)
 
@@ -56,6 +73,11 @@ class TaggerShim(HFShim):
             torch.autograd.backward(*grads.args, **grads.kwargs)
 
         return logits, backprop
+
+    def from_bytes(self, bytes_data: bytes) -> Self:
+        """Load what `to_bytes` made."""
+        self.label_vectors.clear()
+        return super().from_bytes(bytes_data)
 
     def to_bytes(self) -> bytes:
         """Serialise the configuration, tokenizer and weights."""
@@ -74,3 +96,35 @@ class TaggerShim(HFShim):
         finally:
             self._model.float()
             self._model.load_state_dict(weights)
+
+
+def get_shim(model: Model) -> TaggerShim:
+    """The shim that holds the transformer and its tokenizer."""
+    shim = model.shims[0]
+    assert isinstance(shim, TaggerShim)
+    return shim
+
+
+def get_transformer(shim: TaggerShim) -> HFObjects:
+    """The transformer and its tokenizer. Raises ValueError if they are not loaded yet."""
+    if shim._hfmodel.transformer is None:
+        raise ValueError(
+            "The tagger has no transformer yet: call `nlp.initialize()`, or load a trained "
+            "pipeline."
+        )
+    return shim._hfmodel
+
+
+def load_transformer(model: Model, X: object = None, Y: object = None) -> None:
+    """A tagger's `init`: load the pretrained transformer, unless the model has one already."""
+    shim = get_shim(model)
+    if shim._model is not None:
+        return
+    hf_model = load_pretrained(
+        model.attrs["name"],
+        dict(shim._hfmodel._init_tokenizer_config),
+        dict(shim._hfmodel._init_transformer_config),
+        shim.model_cls,
+    )
+    shim._hfmodel = hf_model
+    shim._model = hf_model.transformer

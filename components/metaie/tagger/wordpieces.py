@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy
 from spacy.attrs import IDX, LENGTH
@@ -40,6 +41,25 @@ class PairSequence:
     label: slice
     positions: numpy.ndarray
     rows: numpy.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class TextSequence:
+    """One input of a bi-encoder: as much of a window as fits.
+
+    ids: wordpiece ids, special ones included.
+    positions: the wordpieces to read, one a token.
+    tokens: the tokens that are read there, counted from the window's first.
+    window: whose it is, as a number among the windows encoded.
+    """
+
+    ids: numpy.ndarray
+    positions: numpy.ndarray
+    tokens: numpy.ndarray
+    window: int
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -147,6 +167,9 @@ def cut_window(window: EncodedWindow, room: int) -> list[tuple[int, int, int, in
         start = min(max(half, start + 1), end)
 
 
+Sequenced = TypeVar("Sequenced", PairSequence, TextSequence)
+
+
 class PairEncoder:
     """Joins a label's and a window's wordpieces as the transformer's pair of texts."""
 
@@ -198,17 +221,67 @@ class PairEncoder:
     ) -> Iterator[PairSequence]:
         head = numpy.concatenate((self.before, label, self.between))
         at = slice(len(self.before), len(self.before) + len(label))
-        cuts = cut_window(window, self.room - len(label))
-        chosen = choose_windows([cut[:2] for cut in cuts], len(window.firsts))
-        for i, (start, end, first, last) in enumerate(cuts):
-            tokens = numpy.arange(start, end)
-            tokens = tokens[(chosen[start:end] == i) & (window.firsts[start:end] >= 0)]
-            if len(tokens):
-                ids = numpy.concatenate((head, window.ids[first:last], self.after))
-                types = numpy.full(len(ids), self.text_type, dtype="int64")
-                types[: len(head)] = self.label_type
-                positions = window.firsts[tokens] - first + len(head)
-                yield PairSequence(ids, types, at, positions, tokens + row)
+        for tokens, first, last in choose_tokens(window, self.room - len(label)):
+            ids = numpy.concatenate((head, window.ids[first:last], self.after))
+            types = numpy.full(len(ids), self.text_type, dtype="int64")
+            types[: len(head)] = self.label_type
+            positions = window.firsts[tokens] - first + len(head)
+            yield PairSequence(ids, types, at, positions, tokens + row)
+
+
+class TextEncoder:
+    """Puts the transformer's special wordpieces around a window's or a label's own."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, max_length: int) -> None:
+        unk = tokenizer.unk_token_id or 0
+        frame = tokenizer.build_inputs_with_special_tokens([unk])
+        at = frame.index(unk)
+        self.tokenizer = tokenizer
+        self.before = numpy.asarray(frame[:at], dtype="int64")
+        self.after = numpy.asarray(frame[at + 1 :], dtype="int64")
+        self.room = max_length - len(frame) + 1
+
+    def encode_labels(self, labels: Sequence[str]) -> list[numpy.ndarray]:
+        """The wordpiece ids of each label. Raises ValueError as `encode_labels` does."""
+        return [self._frame(ids) for ids in encode_labels(self.tokenizer, labels, self.room)]
+
+    def encode(self, windows: Sequence[tuple[Doc, int, int]]) -> Iterator[TextSequence]:
+        """Yield the windows' sequences, more than one for a window that does not fit.
+
+        A window's sequences together read every token that has a wordpiece, once.
+        """
+        if not windows:
+            return
+        for i, window in enumerate(encode_windows(self.tokenizer, windows)):
+            for tokens, first, last in choose_tokens(window, self.room):
+                positions = window.firsts[tokens] - first + len(self.before)
+                yield TextSequence(self._frame(window.ids[first:last]), positions, tokens, i)
+
+    def _frame(self, ids: numpy.ndarray) -> numpy.ndarray:
+        return numpy.concatenate((self.before, ids, self.after))
+
+
+def choose_tokens(window: EncodedWindow, room: int) -> Iterator[tuple[numpy.ndarray, int, int]]:
+    """Cut a window, and yield of each piece (tokens to read in it, first and last wordpiece + 1).
+
+    Every token that has a wordpiece is read in the piece in which it lies farthest from an edge.
+    """
+    cuts = cut_window(window, room)
+    chosen = choose_windows([cut[:2] for cut in cuts], len(window.firsts))
+    for i, (start, end, first, last) in enumerate(cuts):
+        tokens = numpy.arange(start, end)
+        tokens = tokens[(chosen[start:end] == i) & (window.firsts[start:end] >= 0)]
+        if len(tokens):
+            yield tokens, first, last
+
+
+def pad(arrays: Sequence[numpy.ndarray], value: int) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """Pad to one length. Returns the padded array and a mask of what is no padding, int64."""
+    lengths = numpy.array([len(array) for array in arrays])
+    mask = numpy.arange(lengths.max()) < lengths[:, None]
+    padded = numpy.full(mask.shape, value, dtype="int64")
+    padded[mask] = numpy.concatenate(arrays)
+    return padded, mask.astype("int64")
 
 
 def uses_token_types(tokenizer: PreTrainedTokenizerFast) -> bool:
@@ -217,13 +290,13 @@ def uses_token_types(tokenizer: PreTrainedTokenizerFast) -> bool:
 
 
 def batch_by_wordpieces(
-    sequences: Sequence[PairSequence], max_wordpieces: int
-) -> list[list[PairSequence]]:
+    sequences: Sequence[Sequenced], max_wordpieces: int
+) -> list[list[Sequenced]]:
     """Sort sequences by length and cut them into batches of at most `max_wordpieces`.
 
     Padding counts as wordpieces. A single longer sequence makes a batch of its own.
     """
-    batches: list[list[PairSequence]] = []
+    batches: list[list[Sequenced]] = []
     for sequence in sorted(sequences, key=len):
         if batches and len(sequence) * (len(batches[-1]) + 1) <= max_wordpieces:
             batches[-1].append(sequence)

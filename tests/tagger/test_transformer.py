@@ -1,7 +1,7 @@
 from collections.abc import Callable
 
 import pytest
-from metaie.tagger.cross_encoder import get_shim
+from metaie.tagger.shim import get_shim
 from spacy.language import Language
 
 MakeNlp = Callable[..., Language]

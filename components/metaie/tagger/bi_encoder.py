@@ -1,0 +1,136 @@
+"""Many labels for the price of one: text and labels are read apart.
+
+A bi-encoder, as in GLiNER's (Zaratiana et al., 2024, arXiv 2311.08526) and NuNER's
+(Bogdanov et al., 2024, arXiv 2402.15343) families, that tags tokens for free labels:
+a text is encoded once, whatever the number of labels, and a label once for all texts.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy
+import torch
+from thinc.types import Floats2d
+
+from ..queries import Query
+from .forward import Batch, Tagger, build_tagger, tag_queries
+from .grid_classifier import GridClassifier
+from .shim import TaggerShim, get_shim, get_transformer
+from .transformer import get_max_length
+from .wordpieces import TextEncoder, TextSequence, batch_by_wordpieces, pad
+
+# Tokens of (text, label) pairs on the grid at a time: it bounds memory, and changes no result.
+MAX_GRID_TOKENS = 16_384
+# Labels whose vectors are kept.
+MAX_CACHED_LABELS = 20_000
+
+
+def build_bi_encoder(
+    name: str,
+    tokenizer_config: dict[str, Any] = {},
+    transformer_config: dict[str, Any] = {},
+    max_batch_wordpieces: int = 4096,
+    precision: str = "auto",
+    freeze_embeddings: bool = False,
+) -> Tagger:
+    """Build `metaie.BiEncoder.v1`. The transformer is loaded at initialization.
+
+    Its settings are those of `metaie.CrossEncoder.v1`.
+    """
+    return build_tagger(
+        "metaie_bi_encoder",
+        forward,
+        GridClassifier,
+        name=name,
+        tokenizer_config=tokenizer_config,
+        transformer_config=transformer_config,
+        max_batch_wordpieces=max_batch_wordpieces,
+        precision=precision,
+        freeze_embeddings=freeze_embeddings,
+    )
+
+
+def forward(
+    model: Tagger, queries: Sequence[Query], is_train: bool
+) -> tuple[list[Floats2d], Callable[[Sequence[Floats2d]], list]]:
+    """Tag every token of every query's window; see `tag_queries`.
+
+    Each window among the queries is encoded once, and each label once; in prediction
+    a label's vector is kept for later calls.
+    """
+    return tag_queries(model, queries, is_train, make_batches(model, queries, is_train))
+
+
+def make_batches(model: Tagger, queries: Sequence[Query], is_train: bool) -> Iterator[Batch]:
+    """Yield the classifier's inputs, and the rows of the output that they fill."""
+    shim = get_shim(model)
+    hf_model = get_transformer(shim)
+    pad_id = hf_model.tokenizer.pad_token_id or 0
+    encoder = TextEncoder(hf_model.tokenizer, get_max_length(hf_model))
+    labels = list(dict.fromkeys(query.label for query in queries))
+    numbers = {label: i for i, label in enumerate(labels)}
+    asked = numpy.array([numbers[query.label] for query in queries], dtype="int64")
+    label_ids = encoder.encode_labels(labels)
+    vectors = None if is_train else embed_labels(shim, labels, label_ids, pad_id)
+
+    by_window: dict[tuple[int, int, int], list[int]] = {}
+    for i, query in enumerate(queries):
+        if len(query):
+            by_window.setdefault((id(query.doc), query.start, query.end), []).append(i)
+    askers = [numpy.array(own) for own in by_window.values()]
+    windows = [queries[own[0]] for own in by_window.values()]
+    sequences = list(encoder.encode([(q.doc, q.start, q.end) for q in windows]))
+    lengths = numpy.array([len(query) for query in queries], dtype="int64")
+    begins = numpy.cumsum(lengths) - lengths
+    for batch in batch_by_wordpieces(sequences, model.attrs["max_batch_wordpieces"]):
+        own = [askers[sequence.window] for sequence in batch]
+        inputs: dict[str, Any] = collate(batch, pad_id)
+        inputs["pair_texts"] = numpy.repeat(range(len(batch)), [len(o) for o in own])
+        inputs["pair_labels"] = asked[numpy.concatenate(own)]
+        inputs["max_grid_tokens"] = MAX_GRID_TOKENS
+        if vectors is None:
+            used, inputs["pair_labels"] = numpy.unique(inputs["pair_labels"], return_inverse=True)
+            inputs["label_ids"], inputs["label_attention_mask"] = pad(
+                [label_ids[i] for i in used], pad_id
+            )
+        else:
+            inputs["label_vectors"] = vectors
+        rows = [
+            (begins[o][:, None] + sequence.tokens).ravel()
+            for o, sequence in zip(own, batch, strict=True)
+        ]
+        yield inputs, numpy.concatenate(rows)
+
+
+def embed_labels(
+    shim: TaggerShim, labels: Sequence[str], label_ids: Sequence[numpy.ndarray], pad_id: int
+) -> torch.Tensor:
+    """The vectors of the labels; those that the shim has not kept are computed."""
+    known = shim.label_vectors
+    new = [i for i, label in enumerate(labels) if label not in known]
+    if len(known) + len(new) > MAX_CACHED_LABELS:
+        known.clear()
+        new = list(range(len(labels)))
+    new.sort(key=lambda i: len(label_ids[i]))
+    for start in range(0, len(new), 256):
+        part = new[start : start + 256]
+        arrays = pad([label_ids[i] for i in part], pad_id)
+        ids, mask = (torch.as_tensor(array, device=shim.device) for array in arrays)
+        with shim.inference():
+            vectors = shim._model.embed_labels(ids, mask)
+        known.update(zip((labels[i] for i in part), vectors, strict=True))
+    if not labels:
+        return torch.zeros((0, shim._model.config.hidden_size), device=shim.device)
+    return torch.stack([known[label] for label in labels])
+
+
+def collate(batch: Sequence[TextSequence], pad_id: int) -> dict[str, numpy.ndarray]:
+    """Pad texts to one length."""
+    ids, mask = pad([sequence.ids for sequence in batch], pad_id)
+    positions, token_mask = pad([sequence.positions for sequence in batch], 0)
+    return {
+        "input_ids": ids,
+        "attention_mask": mask,
+        "positions": positions,
+        "token_mask": token_mask.astype(bool),
+    }

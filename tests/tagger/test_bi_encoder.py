@@ -1,0 +1,80 @@
+from collections.abc import Callable
+
+import numpy
+import pytest
+from conftest import make_examples
+from metaie.queries import Query
+from metaie.tagger.shim import get_shim
+from spacy.language import Language
+from spacy.tokens import Doc
+
+MakeNlp = Callable[..., Language]
+TEXT = "Ada Lovelace met Charles Babbage in London."
+
+
+@pytest.fixture
+def nlp(make_nlp: MakeNlp) -> Language:
+    return make_nlp(architecture="BiEncoder")
+
+
+def ask(nlp: Language, text: str, *labels: str) -> list[numpy.ndarray]:
+    doc = nlp.make_doc(text)
+    return nlp.get_pipe("metaie").model.predict([Query(doc, 0, len(doc), x) for x in labels])
+
+
+def test_answers_to_a_label_do_not_depend_on_what_else_is_asked(nlp: Language) -> None:
+    alone = ask(nlp, TEXT, "Person")[0]
+    among = ask(nlp, TEXT, "City", "Reason for the delay", "Person")
+    assert numpy.allclose(alone, among[2], atol=1e-4)
+    assert not numpy.allclose(among[0], among[2], atol=1e-3)
+    assert numpy.allclose(alone.sum(axis=1), 1.0, atol=1e-4)
+
+
+@pytest.mark.parametrize("architecture", ["BiEncoder", "CrossEncoder"])
+def test_learns_open_labels_and_absences(make_nlp: MakeNlp, architecture: str) -> None:
+    nlp = make_nlp(architecture=architecture)
+    examples = make_examples(nlp)
+    optimizer = nlp.create_optimizer()
+    optimizer.learn_rate = 0.005  # type: ignore[assignment]
+    for _ in range(100):
+        nlp.update(examples, sgd=optimizer)
+    for eg in examples:
+        eg.predicted._.queries = eg.reference._.queries
+    assert nlp.evaluate(examples)["spans_metaie_f"] > 0.9
+
+
+def test_vectors_of_labels_do_not_outlive_the_weights(nlp: Language) -> None:
+    before = ask(nlp, TEXT, "Person")[0]
+    assert list(get_shim(nlp.get_pipe("metaie").model).label_vectors) == ["Person"]
+    optimizer = nlp.create_optimizer()
+    optimizer.learn_rate = 0.01  # type: ignore[assignment]
+    weights = nlp.to_bytes()
+    for _ in range(5):
+        nlp.update(make_examples(nlp), sgd=optimizer)
+        after = ask(nlp, TEXT, "Person")[0]
+    assert not numpy.allclose(before, after, atol=1e-3)
+    nlp.from_bytes(weights)
+    assert numpy.allclose(before, ask(nlp, TEXT, "Person")[0], atol=1e-5)
+
+
+def test_passes_of_any_size_give_the_same(make_nlp: MakeNlp, monkeypatch: object) -> None:
+    nlp = make_nlp(architecture="BiEncoder", labels=["Person", "City", "Drug"])
+    texts = [TEXT, "In London.", "Ibuprofen gave two patients a rash, and aspirin none."] * 3
+    queries = [
+        Query(doc, 0, len(doc), label)
+        for doc in map(nlp.make_doc, texts)
+        for label in ("Person", "City", "Drug")
+    ]
+    model = nlp.get_pipe("metaie").model
+    whole = model.predict(queries)
+    model.attrs["max_batch_wordpieces"] = 16
+    monkeypatch.setattr("metaie.tagger.bi_encoder.MAX_GRID_TOKENS", 20)  # type: ignore[attr-defined]
+    for a, b in zip(whole, model.predict(queries), strict=True):
+        assert numpy.allclose(a, b, atol=1e-4)
+
+
+def test_tokens_without_wordpieces_and_windows_longer_than_the_transformer(nlp: Language) -> None:
+    doc = Doc(nlp.vocab, ["Ada", " ", "\u200b", *["London"] * 400])
+    probs = nlp.get_pipe("metaie").model.predict([Query(doc, 0, len(doc), "City")])[0]
+    assert probs.shape == (403, 3)
+    assert numpy.allclose(probs.sum(axis=1), 1.0, atol=1e-4)
