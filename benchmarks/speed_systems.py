@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 Extract = Callable[[list[str], list[str]], object]
-MAX_BATCH_WORDPIECES = 2048
+MAX_BATCH_WORDPIECES = 600
 
 
 def load_gliner(base: str, precision: str, kind: str) -> Extract:
