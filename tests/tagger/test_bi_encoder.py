@@ -7,6 +7,7 @@ from metaie.queries import Query
 from metaie.tagger.shim import get_shim
 from spacy.language import Language
 from spacy.tokens import Doc
+from thinc.api import Adam
 
 MakeNlp = Callable[..., Language]
 TEXT = "Ada Lovelace met Charles Babbage in London."
@@ -55,6 +56,22 @@ def test_vectors_of_labels_do_not_outlive_the_weights(nlp: Language) -> None:
     assert not numpy.allclose(before, after, atol=1e-3)
     nlp.from_bytes(weights)
     assert numpy.allclose(before, ask(nlp, TEXT, "Person")[0], atol=1e-5)
+
+
+def test_vectors_of_labels_are_those_of_averaged_weights(nlp: Language) -> None:
+    model = nlp.get_pipe("metaie").model
+    before = ask(nlp, TEXT, "Person")[0]
+    optimizer = Adam(0.01, use_averages=True)
+    for _ in range(5):
+        nlp.update(make_examples(nlp), sgd=optimizer)
+    last = ask(nlp, TEXT, "Person")[0]
+    with model.use_params(optimizer.averages):
+        average = ask(nlp, TEXT, "Person")[0]
+        assert list(get_shim(model).label_vectors) == ["Person"]
+        get_shim(model).label_vectors.clear()
+        assert numpy.allclose(average, ask(nlp, TEXT, "Person")[0], atol=1e-6)
+    assert numpy.allclose(last, ask(nlp, TEXT, "Person")[0], atol=1e-5)
+    assert not numpy.allclose(before, last, atol=1e-3)
 
 
 def test_passes_of_any_size_give_the_same(make_nlp: MakeNlp, monkeypatch: object) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 from spacy_transformers.data_classes import HFObjects
 from spacy_transformers.layers.hf_shim import HFShim
-from thinc.api import ArgsKwargs, Model
+from thinc.api import ArgsKwargs, Model, Optimizer
 
 from .precision import Precision, autocast
 from .transformer import TransformerTagger, load_pretrained
@@ -65,7 +65,6 @@ class TaggerShim(HFShim):
     def begin_update(self, inputs: ArgsKwargs) -> tuple[torch.Tensor, Callable]:
         """Return the logits and a callback that takes (tensors, their gradients)."""
         self._model.train()
-        self.label_vectors.clear()
         with autocast(self.precision, self.device):
             logits = self._model(*inputs.args, **inputs.kwargs)
 
@@ -73,6 +72,19 @@ class TaggerShim(HFShim):
             torch.autograd.backward(*grads.args, **grads.kwargs)
 
         return logits, backprop
+
+    def finish_update(self, optimizer: Optimizer) -> None:
+        """Change the weights by the gradients."""
+        super().finish_update(optimizer)
+        self.label_vectors.clear()
+
+    @contextlib.contextmanager
+    def use_params(self, params: dict) -> Iterator[None]:
+        """The context in which other weights are used, such as an optimizer's averages."""
+        self.label_vectors.clear()
+        with super().use_params(params):
+            yield
+        self.label_vectors.clear()
 
     def from_bytes(self, bytes_data: bytes) -> Self:
         """Load what `to_bytes` made."""
