@@ -54,9 +54,10 @@ setup(
         "spacy_factories": ["metaie = metaie.pipe:make_metaie"],
         "spacy_architectures": [
             "metaie.CrossEncoder.v1 = metaie.tagger.cross_encoder:build_cross_encoder",
-            "metaie.BiEncoder.v1 = metaie.tagger.bi_encoder:build_bi_encoder",
+            "metaie.LateFusion.v1 = metaie.tagger.late_fusion:build_late_fusion",
         ],
         "spacy_misc": [
+            "metaie.LabelRouter.v1 = metaie.routing:create_label_router",
             "metaie.Sampler.v1 = metaie.sampling:create_sampler",
             "metaie.TagLoss.v1 = metaie.loss:create_tag_loss",
         ],

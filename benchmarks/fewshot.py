@@ -6,7 +6,9 @@
 DIR holds `<task>/<dataset>/{train,test}.jsonl` and, beside them,
 `fewshot/<shots>.seed<n>.jsonl`, one `{"tokens", "spans": [{"start", "end", "label"}]}` a line.
 Every run trains with configs/fewshot.cfg as it is; the measure is exact-match micro F1 of spans on
-the first test sentences, at the config's threshold. Runs that are in the results are not repeated.
+the first test sentences, at the config's threshold. Of relations the heads are given: what is found
+are the tails of each head, asked as `<head> <relation>`, and a relation's heads are of the types
+that they have in train. Runs that are in the results are not repeated.
 """
 
 import argparse
@@ -26,6 +28,7 @@ from spacy.cli.train import train
 from wasabi import msg
 
 ROOT = Path(__file__).parents[1]
+TAGGER = "components.metaie.model"
 
 
 def parse_args() -> argparse.Namespace:
@@ -38,8 +41,8 @@ def parse_args() -> argparse.Namespace:
         "--init",
         nargs="+",
         required=True,
-        help="starts: `base`, the bare transformer, or NAME=PIPELINE, tuned as NAME;"
-        " `zero_shot=PIPELINE` is not tuned",
+        help="starts: `base`, the bare transformer, or NAME=PIPELINE, tuned as NAME with its"
+        " architecture; `zero_shot=PIPELINE` is not tuned",
     )
     parser.add_argument("--sets", nargs="+", required=True, help="such as ner/conll2003")
     parser.add_argument("--shots", default="5-per-label")
@@ -60,14 +63,51 @@ def read_labels(path: Path) -> list[str]:
     )
 
 
+def read_head_types(path: Path) -> dict[str, set[str]]:
+    """The labels that the heads of each relation have."""
+    types: dict[str, set[str]] = {}
+    for row in srsly.read_jsonl(path):
+        for relation in row["relations"]:
+            head = row["spans"][relation["head"]]
+            types.setdefault(relation["label"], set()).add(head["label"])
+    return types
+
+
+def ask_for_tails(source: Path, target: Path, head_types: dict[str, set[str]]) -> Path:
+    """Write rows whose queries are `<head> <relation>`, and whose spans are the tails."""
+    rows = []
+    for row in srsly.read_jsonl(source):
+        heads = [" ".join(row["tokens"][span["start"] : span["end"]]) for span in row["spans"]]
+        tails = {
+            (f"{heads[relation['head']]} {relation['label']}", relation["tail"])
+            for relation in row["relations"]
+        }
+        queries = [
+            f"{head} {label}"
+            for head, span in zip(heads, row["spans"], strict=True)
+            for label, types in head_types.items()
+            if span["label"] in types
+        ]
+        spans = [{**row["spans"][tail], "label": query} for query, tail in sorted(tails)]
+        rows.append({"tokens": row["tokens"], "spans": spans, "queries": queries})
+    srsly.write_jsonl(target, rows)
+    return target
+
+
 def run(args: argparse.Namespace, name: str, init: str, seed: int, folder: Path) -> dict[str, Any]:
     """Train and evaluate once; returns the record for the results."""
     label, _, pipeline = init.partition("=")
     source = args.data / name
     labels = read_labels(source / "train.jsonl")
     shots = source / "fewshot" / f"{args.shots}.seed{seed}.jsonl"
+    test = source / f"{args.split}.jsonl"
+    family = name.split("/")[0]
+    if family == "re":
+        labels, head_types = [], read_head_types(source / "train.jsonl")
+        shots = ask_for_tails(shots, folder / "train.jsonl", head_types)
+        test = ask_for_tails(test, folder / "test.jsonl", head_types)
     convert(shots, folder / "train.spacy", labels=labels)
-    convert(source / f"{args.split}.jsonl", folder / "test.spacy", labels=labels)
+    convert(test, folder / "test.spacy", labels=labels)
     model = pipeline
     if label != "zero_shot":
         overrides = {
@@ -78,6 +118,9 @@ def run(args: argparse.Namespace, name: str, init: str, seed: int, folder: Path)
             "system.seed": seed,
             "training.logger.progress_bar": None,
         }
+        if pipeline:
+            tagger = spacy.util.load_config(Path(pipeline) / "config.cfg")["components"]["metaie"]
+            overrides[f"{TAGGER}.@architectures"] = tagger["model"]["@architectures"]
         train(args.config, folder / "out", use_gpu=args.device, overrides=overrides)
         model = str(folder / "out" / "model-last")
     nlp, examples = load_examples(
@@ -86,11 +129,11 @@ def run(args: argparse.Namespace, name: str, init: str, seed: int, folder: Path)
     results = evaluate(nlp, examples, progress=True)
     return {
         "set": name,
-        "family": name.split("/")[0],
+        "family": family,
         "init": label,
         "shots": args.shots,
         "seed": seed,
-        "measure": "span micro F1",
+        "measure": "relation micro F1, gold heads" if family == "re" else "span micro F1",
         "f1": round(100 * results["f"], 2),
         "p": round(100 * results["p"], 2),
         "r": round(100 * results["r"], 2),

@@ -27,7 +27,7 @@ def load_gliner(base: str, precision: str, kind: str) -> Extract:
 
     labels_encoder = {"labels_encoder": base} if kind == "bi" else {}
     config = {"model_name": base, "hidden_size": 384, "max_len": 512, "max_types": 1000}
-    model = GLiNER.load_from_config({**config, **labels_encoder, "span_mode": "markerV0"})
+    model = GLiNER.from_config({**config, **labels_encoder, "span_mode": "markerV0"})
     model.eval()
     vectors: dict[tuple[str, ...], torch.Tensor] = {}
 

@@ -59,6 +59,7 @@ def make_nlp(tiny_base: Path) -> Callable[..., Language]:
         max_batch_wordpieces: int = 4096,
         transformer_config: dict[str, object] | None = None,
         architecture: str = "CrossEncoder",
+        joint_layers: int = 1,
         **config: object,
     ) -> Language:
         fix_random_seed(0)
@@ -70,6 +71,8 @@ def make_nlp(tiny_base: Path) -> Callable[..., Language]:
             "max_batch_wordpieces": max_batch_wordpieces,
             "precision": "float32",
         }
+        if architecture == "LateFusion":
+            model["joint_layers"] = joint_layers
         nlp.add_pipe("metaie", config={"model": model, **config})
         nlp.initialize(lambda: examples if examples is not None else make_examples(nlp))
         return nlp

@@ -10,6 +10,7 @@ from metaie.decoding import (
     O_SHARE,
     choose_ents,
     choose_windows,
+    decode_batch,
     decode_spans,
     find_best_tags,
     join_windows,
@@ -72,7 +73,14 @@ def test_the_tags_are_the_most_probable_legal_ones(array: numpy.ndarray) -> None
         if tags[0] != 1 and not any(a == 2 and b == 1 for a, b in itertools.pairwise(tags))
     ]
     best = max(map(probability, legal))
-    assert probability(tuple(find_best_tags(array))) == pytest.approx(best)
+    tags = find_best_tags(array, numpy.array([len(array)]))
+    assert probability(tuple(tags)) == pytest.approx(best)
+
+
+@given(st.lists(probs, max_size=5))
+def test_queries_decoded_together_do_not_touch(batch: list[numpy.ndarray]) -> None:
+    assert decode_batch(batch) == [decode_spans(probs) for probs in batch]
+    assert decode_batch([]) == []
 
 
 def test_a_doubtful_token_does_not_cut_a_span() -> None:

@@ -6,6 +6,7 @@ import numpy
 import pytest
 import spacy
 import srsly
+import torch
 from conftest import SENTENCES, annotate, make_examples
 from metaie.pipe import MetaIE, make_tags
 from metaie.queries import Query
@@ -266,6 +267,25 @@ def test_pipelines_without_metaie_are_no_start(tmp_path: Path, make_nlp: MakeNlp
         nlp.get_pipe("metaie").initialize(lambda: make_examples(nlp), init_model=str(tmp_path))
 
 
+def test_starts_from_the_transformer_of_another_architecture(
+    tiny_model_dir: Path, tmp_path: Path, warnings_logged: list[str]
+) -> None:
+    nlp = spacy.blank("en")
+    model = {"@architectures": "metaie.LateFusion.v1", "name": "no/such", "joint_layers": 1}
+    pipe = nlp.add_pipe("metaie", config={"model": model, "threshold": 0.3})
+    pipe.initialize(lambda: make_examples(nlp), nlp=nlp, init_model=str(tiny_model_dir))
+    source = spacy.load(tiny_model_dir).get_pipe("metaie").model.shims[0]._model
+    ours = pipe.model.shims[0]._model
+    for name, weights in source.transformer.state_dict().items():
+        assert torch.equal(weights, ours.transformer.state_dict()[name]), name
+    assert any("only the transformer is taken over" in message for message in warnings_logged)
+    pipe.labels = ["Person", "City"]
+    nlp.to_disk(tmp_path)
+    expected = answers(nlp(SENTENCES[0]))
+    assert expected
+    assert answers(spacy.load(tmp_path)(SENTENCES[0])) == expected
+
+
 def test_a_missing_base_says_how_to_get_it() -> None:
     nlp = spacy.blank("en")
     model = {"@architectures": "metaie.CrossEncoder.v1", "name": "assets/no/base"}
@@ -364,7 +384,7 @@ def test_pipe_class_is_exported(tiny_pipeline: Language) -> None:
     assert tiny_pipeline.analyze_pipes()["summary"]["metaie"]["assigns"] == ["doc.spans"]
 
 
-@pytest.mark.parametrize("architecture", ["CrossEncoder", "BiEncoder"])
+@pytest.mark.parametrize("architecture", ["CrossEncoder", "LateFusion"])
 def test_blocks_and_buffers_of_any_size_give_the_same(
     make_nlp: MakeNlp, monkeypatch: pytest.MonkeyPatch, architecture: str
 ) -> None:

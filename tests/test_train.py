@@ -44,10 +44,10 @@ def test_trains_with_the_overrides_of_a_file(tmp_path: Path, tiny_base: Path) ->
     )
 
 
-@pytest.mark.parametrize("size", ["full", "quick"])
-def test_sizes_set_what_the_config_has(size: str) -> None:
+@pytest.mark.parametrize("file", ["size/full.json", "size/quick.json", "fast.json"])
+def test_overrides_set_what_the_config_has(file: str) -> None:
     config = spacy.util.load_config(CONFIGS / "distill.cfg")
-    for name in read_overrides(CONFIGS / "size" / f"{size}.json"):
+    for name in read_overrides(CONFIGS / file):
         section = config
         *path, last = name.split(".")
         for part in path:

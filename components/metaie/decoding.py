@@ -76,7 +76,12 @@ def may_answer(probs: Sequence[Floats2d]) -> numpy.ndarray:
 
 
 def decode_spans(probs: Floats2d) -> list[tuple[int, int, float]]:
-    """Read the spans off the tag probabilities of one query.
+    """Read the spans off the tag probabilities of one query; see `decode_batch`."""
+    return decode_batch([probs])[0]
+
+
+def decode_batch(probs: Sequence[Floats2d]) -> list[list[tuple[int, int, float]]]:
+    """Read the spans off the tag probabilities of queries.
 
     They are those of the most probable sequence of tags in which an I follows only a B
     or an I (Viterbi, 1967). Tag by tag, one doubtful token would cut a span in two. O is
@@ -86,23 +91,27 @@ def decode_spans(probs: Floats2d) -> list[tuple[int, int, float]]:
     A span's score is the geometric mean of the probabilities of its tags and of the tag
     after it not to be I: how sure the tagger is, a tag, of this span and no other.
 
-    probs: (n_tokens, 3). Returns [(start, end, score), ...] from left to right, without
-    overlaps.
+    probs: one (tokens, 3) array a query. Returns [(start, end, score), ...] for each query,
+    from left to right, without overlaps.
     """
-    if not len(probs):
-        return []
-    tags = find_best_tags(probs)
-    logs = take_log(probs)
-    spans = []
-    for start in numpy.flatnonzero(tags == B):
-        end = int(start) + 1
-        while end < len(tags) and tags[end] == I:
+    ends = numpy.cumsum([len(p) for p in probs], dtype="int64")
+    spans: list[list[tuple[int, int, float]]] = [[] for _ in probs]
+    if not len(probs) or not ends[-1]:
+        return spans
+    flat = numpy.concatenate(list(probs))
+    logs = take_log(flat)
+    tags = find_best_tags(flat, ends)
+    starts = numpy.flatnonzero(tags == B)
+    for start, i in zip(starts, numpy.searchsorted(ends, starts, side="right"), strict=True):
+        begin, stop = ends[i] - len(probs[i]), ends[i]
+        end = start + 1
+        while end < stop and tags[end] == I:
             end += 1
         total = logs[start, B] + logs[start + 1 : end, I].sum()
-        if end < len(tags):
-            total += numpy.log(max(1.0 - float(probs[end, I]), EPSILON))
-        score = numpy.exp(total / (end - start + (end < len(tags))))
-        spans.append((int(start), end, float(score)))
+        if end < stop:
+            total += numpy.log(max(1.0 - float(flat[end, I]), EPSILON))
+        score = numpy.exp(total / (end - start + (end < stop)))
+        spans[i].append((int(start - begin), int(end - begin), float(score)))
     return spans
 
 
@@ -111,16 +120,41 @@ def take_log(probs: Floats2d) -> numpy.ndarray:
     return numpy.log(numpy.maximum(numpy.asarray(probs), EPSILON))
 
 
-def find_best_tags(probs: Floats2d) -> numpy.ndarray:
-    """The most probable sequence of tags without an I that follows an O or comes first.
+def find_best_tags(probs: Floats2d, ends: numpy.ndarray) -> numpy.ndarray:
+    """The most probable tags of queries without an I that follows an O or comes first.
 
-    probs: (n_tokens, 3). Returns an int array of shape (n_tokens,).
+    Most tokens are O whatever the others are, which is seen at once: if O gains more over a
+    token's B and I than the next token may lose by being B instead of I. What lies between
+    such tokens is short.
+
+    probs: (tokens, 3), the queries' one after the other. ends: where each of them ends.
+    Returns an int array of shape (tokens,).
     """
     prior = numpy.log([1.0 - O_SHARE, 1.0 - O_SHARE, O_SHARE])
-    logs = (take_log(probs) + prior).tolist()
-    best_b, best_i, best_o = logs[0][B], -numpy.inf, logs[0][O]
+    logs = take_log(probs) + prior
+    loss = numpy.zeros(len(logs))
+    loss[:-1] = numpy.maximum(logs[1:, I] - logs[1:, B], 0.0)
+    loss[ends[ends > 0] - 1] = 0.0
+    is_doubtful = logs[:, O] - logs[:, [B, I]].max(axis=1) <= loss
+    tags = numpy.full(len(logs), O, dtype="int64")
+    doubtful = numpy.flatnonzero(is_doubtful)
+    if len(doubtful):
+        is_new = numpy.diff(doubtful) > 1
+        is_new |= numpy.isin(doubtful[1:], ends)
+        for run in numpy.split(doubtful, numpy.flatnonzero(is_new) + 1):
+            tags[run] = search_tags(logs[run])
+    return tags
+
+
+def search_tags(logs: numpy.ndarray) -> list[int]:
+    """The best tags of consecutive tokens by Viterbi's algorithm.
+
+    logs: (tokens, 3), what each tag is worth. The first tag is no I.
+    """
+    (best_b, _, best_o), *others = logs.tolist()
+    best_i = -numpy.inf
     came_from: list[tuple[int, int]] = []  # for every token, from where it would be B or O, or I
-    for b, i, o in logs[1:]:
+    for b, i, o in others:
         any_tag = max((best_b, B), (best_i, I), (best_o, O))
         inside = max((best_b, B), (best_i, I))
         came_from.append((any_tag[1], inside[1]))
@@ -130,7 +164,7 @@ def find_best_tags(probs: Floats2d) -> numpy.ndarray:
     for before_any, before_inside in reversed(came_from):
         tag = before_inside if tag == I else before_any
         tags.append(tag)
-    return numpy.array(tags[::-1])
+    return tags[::-1]
 
 
 def choose_ents(spans: Sequence[Span], scores: Sequence[float]) -> list[Span]:

@@ -15,9 +15,10 @@ from spacy.vocab import Vocab
 from thinc.api import Config, Model, Optimizer, set_dropout_rate
 from thinc.types import Floats2d
 
-from .decoding import TAGS, B, I, O, choose_ents, decode_spans, join_windows, may_answer
+from .decoding import TAGS, B, I, O, choose_ents, decode_batch, join_windows, may_answer
 from .loss import TagLoss, create_tag_loss
 from .queries import Query, cut_windows, make_queries
+from .routing import IsOpen, LabelRouter, Routes
 from .sampling import Sampler, create_sampler
 from .scoring import score_examples
 from .spans import (
@@ -30,6 +31,7 @@ from .spans import (
     has_queries,
     set_answers,
 )
+from .tagger.shim import copy_transformer
 
 # Tokens in queries that are predicted together. It bounds memory, whatever the
 # number of docs, of labels and of tokens a doc, and leaves enough to sort by length.
@@ -38,6 +40,8 @@ BUFFER_TOKENS = 50_000
 # for all labels does so once a block, and the answers of a block are held until all
 # windows are read.
 LABEL_BLOCK = 64
+# Queries whose answers are decoded together.
+DECODED = 256
 
 DEFAULT_CONFIG = """
 [metaie]
@@ -47,6 +51,7 @@ threshold = 0.5
 set_ents = false
 window = 160
 stride = 120
+router = null
 
 [metaie.scorer]
 @scorers = "metaie.scorer.v1"
@@ -101,6 +106,7 @@ def make_metaie(
     stride: int,
     sampler: Sampler,
     loss: TagLoss,
+    router: LabelRouter | None,
     scorer: Callable | None,
 ) -> "MetaIE":
     """Build the component `metaie`, which marks the spans that answer queried labels.
@@ -113,8 +119,11 @@ def make_metaie(
     window, stride: in tokens; longer docs are cut into overlapping windows.
     sampler: which queries a training step asks.
     loss: the loss of the tags.
+    router: which labels to ask of each window; None asks all.
     scorer: the scoring method.
     """
+    if router is not None:
+        router.bind(nlp)
     return MetaIE(
         nlp.vocab,
         model,
@@ -127,6 +136,7 @@ def make_metaie(
         stride=stride,
         sampler=sampler,
         loss=loss,
+        router=router,
         scorer=scorer,
     )
 
@@ -152,6 +162,7 @@ class MetaIE(TrainablePipe):
         stride: int = 120,
         sampler: Sampler | None = None,
         loss: TagLoss | None = None,
+        router: LabelRouter | None = None,
         scorer: Callable | None = score_examples,
     ) -> None:
         cut_windows(0, window, stride)  # raises if they do not fit
@@ -168,6 +179,7 @@ class MetaIE(TrainablePipe):
         }
         self.sampler = sampler if sampler is not None else create_sampler()
         self.loss = loss if loss is not None else create_tag_loss()
+        self.router = router
         self.scorer = scorer
 
     @property
@@ -226,8 +238,7 @@ class MetaIE(TrainablePipe):
             for doc in docs
         ]
         predictions = [[Prediction(labels, []) for labels in asked] for _ in thresholds]
-        for i, label, probs in self.predict_tags(docs, asked, every=False):
-            spans = list(strip_space(docs[i], decode_spans(probs)))
+        for i, label, spans in self._find_spans(docs, asked, min(thresholds)):
             for at_threshold, threshold in zip(predictions, thresholds, strict=True):
                 at_threshold[i].answers.extend(
                     (start, end, label, score) for start, end, score in spans if score >= threshold
@@ -237,27 +248,67 @@ class MetaIE(TrainablePipe):
                 prediction.sort()
         return predictions
 
+    def _find_spans(
+        self, docs: Sequence[Doc], asked: Sequence[list[str]], threshold: float
+    ) -> Iterator[tuple[int, str, list[tuple[int, int, float]]]]:
+        """Yield the spans of each label in each doc, with the router's consent if there is one.
+
+        threshold: what an answer must reach for a label that stands under its own to be asked.
+        """
+
+        def decode(
+            tags: Iterable[tuple[int, str, Floats2d]],
+        ) -> Iterator[tuple[int, str, list[tuple[int, int, float]]]]:
+            for batch in minibatch(tags, DECODED):
+                decoded = decode_batch([probs for *_, probs in batch])
+                for (i, label, _), spans in zip(batch, decoded, strict=True):
+                    yield i, label, list(strip_space(docs[i], spans))
+
+        if self.router is None:
+            yield from decode(self.predict_tags(docs, asked, every=False))
+            return
+        routes = Routes(self.router, docs, asked, self.cfg["window"], self.cfg["stride"])
+        for level in zip(*(self.router.split(labels) for labels in asked), strict=True):
+            tags = self.predict_tags(docs, level, every=False, is_open=routes.is_open)
+            for i, label, spans in decode(tags):
+                answers = [(start, end) for start, end, score in spans if score >= threshold]
+                routes.add_answers(i, label, answers)
+                yield i, label, spans
+
     def predict_tags(
-        self, docs: Sequence[Doc], asked: Sequence[list[str]], *, every: bool = True
+        self,
+        docs: Sequence[Doc],
+        asked: Sequence[list[str]],
+        *,
+        every: bool = True,
+        is_open: IsOpen | None = None,
     ) -> Iterator[tuple[int, str, Floats2d]]:
         """Yield the tag probabilities of each label in each doc, as they are computed.
 
         asked: the labels, for each doc.
         every: also where no token is likely to be in an answer.
+        is_open: takes (number of the doc, first token, last token + 1, label) and says
+            whether to ask; where it does not, all tokens are O.
         Yields (number of the doc, label, probabilities of shape (tokens, 3)).
         """
         window, stride = self.cfg["window"], self.cfg["stride"]
         queries: list[Query] = []
         owners: list[int] = []
+        closed: list[bool] = []
         # By label, of the doc whose windows are not yet all read.
         read: dict[str, list[tuple[tuple[int, int], Floats2d]]] = {}
         hopeful: set[str] = set()
 
+        def predict() -> Iterator[tuple[Floats2d, bool]]:
+            predicted = self.model.predict(
+                [query for query, shut in zip(queries, closed, strict=True) if not shut]
+            )
+            answers = zip(predicted, may_answer(predicted), strict=True)
+            for query, shut in zip(queries, closed, strict=True):
+                yield (make_tags(query, ()), False) if shut else next(answers)
+
         def flush() -> Iterator[tuple[int, str, Floats2d]]:
-            predicted = self.model.predict(queries)
-            for query, i, probs, may in zip(
-                queries, owners, predicted, may_answer(predicted), strict=True
-            ):
+            for query, i, (probs, may) in zip(queries, owners, predict(), strict=True):
                 if len(query) == len(query.doc):
                     if may or every:
                         yield i, query.label, probs
@@ -272,6 +323,7 @@ class MetaIE(TrainablePipe):
                         yield i, query.label, join_windows(windows, parts, len(query.doc))
             queries.clear()
             owners.clear()
+            closed.clear()
 
         n_tokens = 0
         for i, doc in enumerate(docs):
@@ -279,6 +331,9 @@ class MetaIE(TrainablePipe):
                 for query in make_queries(doc, labels, window, stride):
                     queries.append(query)
                     owners.append(i)
+                    closed.append(
+                        is_open is not None and not is_open(i, query.start, query.end, query.label)
+                    )
                     n_tokens += len(query)
                     if n_tokens >= BUFFER_TOKENS:
                         yield from flush()
@@ -375,7 +430,8 @@ class MetaIE(TrainablePipe):
         which every doc has its own, are never made the component's.
 
         init_model: a trained pipeline, a package or a path, whose `metaie` component
-            gives the weights. Without one they are the base transformer's.
+            gives the weights: all of them, or, to a tagger of another architecture, those of
+            the transformer. Without one they are the base transformer's.
         """
         validate_get_examples(get_examples, "MetaIE.initialize")
         survey = self._survey(get_examples())
@@ -429,12 +485,17 @@ class MetaIE(TrainablePipe):
                 f"The pipeline {init_model!r} has no metaie component to start from, "
                 f"only {source.pipe_names}."
             )
-        if pipes[0].model.name != self.model.name:
-            raise ValueError(
-                f"The pipeline {init_model!r} has a tagger {pipes[0].model.name!r}, and the config "
-                f"one {self.model.name!r}: set [components.{self.name}.model] to the same."
+        if pipes[0].model.name == self.model.name:
+            self.model.from_bytes(pipes[0].model.to_bytes())
+        else:
+            logger.warning(
+                "The pipeline %r has a tagger %r, and the config one %r: only the transformer is "
+                "taken over, and the layers on top of it start anew.",
+                init_model,
+                pipes[0].model.name,
+                self.model.name,
             )
-        self.model.from_bytes(pipes[0].model.to_bytes())
+            copy_transformer(pipes[0].model, self.model)
 
 
 @dataclass

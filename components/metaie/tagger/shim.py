@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, Self
 
 import torch
@@ -33,7 +34,7 @@ class TaggerShim(HFShim):
 
     model_cls: the tagger's torch module.
     precision: "auto", "float32" or "bfloat16"; what the forward pass computes in.
-    label_vectors: the vectors of labels that a bi-encoder has met; they hold for the
+    label_vectors: the vectors of labels that late fusion has met; they hold for the
         present weights only.
     storage: "float32" or "float16"; what weights are saved in. They load as float32.
     """
@@ -125,6 +126,15 @@ def get_transformer(shim: TaggerShim) -> HFObjects:
             "pipeline."
         )
     return shim._hfmodel
+
+
+def copy_transformer(source: Model, target: Model) -> None:
+    """Give a tagger another one's transformer and tokenizer; its own layers are made anew."""
+    theirs, shim = get_transformer(get_shim(source)), get_shim(target)
+    tagger = shim.model_cls.from_config(theirs.transformer.config)
+    tagger.transformer.load_state_dict(theirs.transformer.transformer.state_dict())
+    shim._hfmodel = replace(theirs, transformer=tagger)
+    shim._model = tagger
 
 
 def load_transformer(model: Model, X: object = None, Y: object = None) -> None:

@@ -48,7 +48,7 @@ class PairSequence:
 
 @dataclass(frozen=True, slots=True)
 class TextSequence:
-    """One input of a bi-encoder: as much of a window as fits.
+    """One input that is read without a label: as much of a window as fits.
 
     ids: wordpiece ids, special ones included.
     positions: the wordpieces to read, one a token.

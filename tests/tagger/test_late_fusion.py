@@ -15,7 +15,7 @@ TEXT = "Ada Lovelace met Charles Babbage in London."
 
 @pytest.fixture
 def nlp(make_nlp: MakeNlp) -> Language:
-    return make_nlp(architecture="BiEncoder")
+    return make_nlp(architecture="LateFusion")
 
 
 def ask(nlp: Language, text: str, *labels: str) -> list[numpy.ndarray]:
@@ -31,7 +31,7 @@ def test_answers_to_a_label_do_not_depend_on_what_else_is_asked(nlp: Language) -
     assert numpy.allclose(alone.sum(axis=1), 1.0, atol=1e-4)
 
 
-@pytest.mark.parametrize("architecture", ["BiEncoder", "CrossEncoder"])
+@pytest.mark.parametrize("architecture", ["LateFusion", "CrossEncoder"])
 def test_learns_open_labels_and_absences(make_nlp: MakeNlp, architecture: str) -> None:
     nlp = make_nlp(architecture=architecture)
     examples = make_examples(nlp)
@@ -75,7 +75,7 @@ def test_vectors_of_labels_are_those_of_averaged_weights(nlp: Language) -> None:
 
 
 def test_passes_of_any_size_give_the_same(make_nlp: MakeNlp, monkeypatch: object) -> None:
-    nlp = make_nlp(architecture="BiEncoder", labels=["Person", "City", "Drug"])
+    nlp = make_nlp(architecture="LateFusion", labels=["Person", "City", "Drug"])
     texts = [TEXT, "In London.", "Ibuprofen gave two patients a rash, and aspirin none."] * 3
     queries = [
         Query(doc, 0, len(doc), label)
@@ -85,7 +85,7 @@ def test_passes_of_any_size_give_the_same(make_nlp: MakeNlp, monkeypatch: object
     model = nlp.get_pipe("metaie").model
     whole = model.predict(queries)
     model.attrs["max_batch_wordpieces"] = 16
-    monkeypatch.setattr("metaie.tagger.bi_encoder.MAX_GRID_TOKENS", 20)  # type: ignore[attr-defined]
+    monkeypatch.setattr("metaie.tagger.late_fusion.MAX_GRID_TOKENS", 20)  # type: ignore[attr-defined]
     for a, b in zip(whole, model.predict(queries), strict=True):
         assert numpy.allclose(a, b, atol=1e-4)
 

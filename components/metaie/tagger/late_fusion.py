@@ -1,8 +1,8 @@
-"""Many labels for the price of one: text and labels are read apart.
+"""Many labels for the price of one: text and labels are read apart, and meet late.
 
-A bi-encoder, as in GLiNER's (Zaratiana et al., 2024, arXiv 2311.08526) and NuNER's
-(Bogdanov et al., 2024, arXiv 2402.15343) families, that tags tokens for free labels:
-a text is encoded once, whatever the number of labels, and a label once for all texts.
+A text is encoded once, whatever the number of labels, and a label once for all texts, as in
+the bi-encoders of GLiNER's (Zaratiana et al., 2024, arXiv 2311.08526) and NuNER's (Bogdanov
+et al., 2024, arXiv 2402.15343) families; in the upper layers the label sees the text.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,33 +14,36 @@ from thinc.types import Floats2d
 
 from ..queries import Query
 from .forward import Batch, Tagger, build_tagger, tag_queries
-from .grid_classifier import GridClassifier
+from .fusion_classifier import FusionClassifier
 from .shim import TaggerShim, get_shim, get_transformer
 from .transformer import get_max_length
 from .wordpieces import TextEncoder, TextSequence, batch_by_wordpieces, pad
 
-# Tokens of (text, label) pairs on the grid at a time: it bounds memory, and changes no result.
+# (label, token) pairs that are tagged at a time: it bounds memory, and changes no result.
 MAX_GRID_TOKENS = 16_384
 # Labels whose vectors are kept.
 MAX_CACHED_LABELS = 20_000
 
 
-def build_bi_encoder(
+def build_late_fusion(
     name: str,
     tokenizer_config: dict[str, Any] = {},
     transformer_config: dict[str, Any] = {},
     max_batch_wordpieces: int = 4096,
     precision: str = "auto",
     freeze_embeddings: bool = False,
+    joint_layers: int = 3,
 ) -> Tagger:
-    """Build `metaie.BiEncoder.v1`. The transformer is loaded at initialization.
+    """Build `metaie.LateFusion.v1`. The transformer is loaded at initialization.
 
-    Its settings are those of `metaie.CrossEncoder.v1`.
+    joint_layers: in how many of the transformer's upper layers a label sees the text; with 0
+        it is a bi-encoder. The other settings are those of `metaie.CrossEncoder.v1`.
     """
+    module = type("FusionClassifier", (FusionClassifier,), {"joint_layers": joint_layers})
     return build_tagger(
-        "metaie_bi_encoder",
+        "metaie_late_fusion",
         forward,
-        GridClassifier,
+        module,
         name=name,
         tokenizer_config=tokenizer_config,
         transformer_config=transformer_config,
@@ -85,11 +88,11 @@ def make_batches(model: Tagger, queries: Sequence[Query], is_train: bool) -> Ite
     for batch in batch_by_wordpieces(sequences, model.attrs["max_batch_wordpieces"]):
         own = [askers[sequence.window] for sequence in batch]
         inputs: dict[str, Any] = collate(batch, pad_id)
-        inputs["pair_texts"] = numpy.repeat(range(len(batch)), [len(o) for o in own])
-        inputs["pair_labels"] = asked[numpy.concatenate(own)]
+        inputs["asked"], asked_mask = pad([asked[o] for o in own], 0)
+        inputs["asked_mask"] = asked_mask.astype(bool)
         inputs["max_grid_tokens"] = MAX_GRID_TOKENS
         if vectors is None:
-            used, inputs["pair_labels"] = numpy.unique(inputs["pair_labels"], return_inverse=True)
+            used, inputs["asked"] = numpy.unique(inputs["asked"], return_inverse=True)
             inputs["label_ids"], inputs["label_attention_mask"] = pad(
                 [label_ids[i] for i in used], pad_id
             )
