@@ -36,12 +36,15 @@ setup(
     ],
     extras_require={
         "chat": ["openai>=1.40.0"],
+        "onnx": ["onnx>=1.16.0", "onnxruntime>=1.18.0"],
         "plot": ["matplotlib>=3.8.0"],
         "dev": [
             "build>=1.2.0",
             "hypothesis>=6.100.0",
             "matplotlib>=3.8.0",
             "mypy>=1.10.0",
+            "onnx>=1.16.0",
+            "onnxruntime>=1.18.0",
             "pytest>=8.0.0",
             "pytest-cov>=5.0.0",
             "ruff>=0.6.0",
@@ -54,6 +57,7 @@ setup(
         "spacy_factories": ["metaie = metaie.pipe:make_metaie"],
         "spacy_architectures": [
             "metaie.CrossEncoder.v1 = metaie.tagger.cross_encoder:build_cross_encoder",
+            "metaie.OnnxLateFusion.v1 = metaie.tagger.onnx:build_onnx_late_fusion",
             "metaie.LateFusion.v1 = metaie.tagger.late_fusion:build_late_fusion",
         ],
         "spacy_misc": [

@@ -5,7 +5,8 @@
 PYTHON is the interpreter of a virtual environment with `gliner` (and the same torch); without
 it GLiNER is left out. Every system runs in a process of its own, loads the same encoder, and is
 handed the same texts and labels; the systems take turns, and a figure is the median of at least
-five turns. Each system is measured in float32 and, where the CPU has it, in bfloat16.
+five turns. Each system is measured in float32 and, where the CPU has it, in bfloat16; there
+the ONNX graphs compute in 8 bits.
 What is measured already is not measured again: delete the output to start over.
 """
 
@@ -29,7 +30,7 @@ from tqdm import tqdm
 from wasabi import msg
 
 ROOT = Path(__file__).parents[1]
-OURS = ("metaie CrossEncoder", "metaie LateFusion")
+OURS = ("metaie CrossEncoder", "metaie LateFusion", "metaie OnnxLateFusion")
 PEERS = ("gliner uni", "gliner bi")
 LIMITS = ("bare forward", "bare forward, pairs")
 SYSTEMS = (*OURS, *PEERS, "original loop", *LIMITS)
@@ -48,6 +49,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--gliner-python", help="an interpreter that has gliner")
     parser.add_argument("--cross", default="", help="a trained pipeline with the cross-encoder")
     parser.add_argument("--fast", default="", help="a trained pipeline with late fusion")
+    parser.add_argument("--onnx", help="what `metaie export` made of it, in 8 bits")
+    parser.add_argument("--onnx-float32", help="the same in float32")
     parser.add_argument("--labels", nargs="+", type=int, default=[1, 5, 10, 25, 50, 100])
     parser.add_argument("--words", nargs="+", type=int, default=[20, 60, 200, 5000])
     parser.add_argument("--systems", nargs="+", default=list(SYSTEMS), choices=SYSTEMS)
@@ -89,7 +92,11 @@ class System:
 
     def __init__(self, args: argparse.Namespace, name: str, precision: str) -> None:
         python = args.gliner_python if name in PEERS else sys.executable
-        pipeline = {"metaie CrossEncoder": args.cross, "metaie LateFusion": args.fast}.get(name, "")
+        pipeline = {
+            "metaie CrossEncoder": args.cross,
+            "metaie LateFusion": args.fast,
+            "metaie OnnxLateFusion": args.onnx_float32 if precision == "float32" else args.onnx,
+        }.get(name, "")
         script = str(Path(__file__).with_name("speed_systems.py"))
         command = [python, script, name, args.base, precision, str(args.threads), pipeline]
         self.name, self.precision = name, precision
@@ -169,7 +176,11 @@ def count_wordpieces(base: str, texts: Sequence[str]) -> float:
 def main() -> None:
     """Measure what is missing; write results, table and plot after each cell."""
     args = parse_args()
-    names = [name for name in args.systems if name not in PEERS or args.gliner_python]
+    names = [
+        name
+        for name in args.systems
+        if (name not in PEERS or args.gliner_python) and (name != OURS[2] or args.onnx)
+    ]
     records: list[dict[str, Any]] = srsly.read_json(args.output) if args.output.exists() else []
     done = {(r["precision"], r["words"], r["labels"]) for r in records}
     cells = [

@@ -59,7 +59,8 @@ def load_metaie(base: str, precision: str, architecture: str, pipeline: str) -> 
         nlp.add_pipe("metaie", config={"model": model})
         get_metaie(nlp).model.initialize()
     pipe = get_metaie(nlp)
-    get_shim(pipe.model).precision = precision  # type: ignore[assignment]
+    if architecture != "OnnxLateFusion":
+        get_shim(pipe.model).precision = precision  # type: ignore[assignment]
 
     def extract(texts: list[str], labels: list[str]) -> object:
         pipe.labels = labels  # type: ignore[assignment]

@@ -98,12 +98,13 @@ def decode_batch(probs: Sequence[Floats2d]) -> list[list[tuple[int, int, float]]
     spans: list[list[tuple[int, int, float]]] = [[] for _ in probs]
     if not len(probs) or not ends[-1]:
         return spans
-    flat = numpy.concatenate(list(probs))
+    flat = cast(Floats2d, numpy.concatenate(list(probs)))
     logs = take_log(flat)
     tags = find_best_tags(flat, ends)
     starts = numpy.flatnonzero(tags == B)
-    for start, i in zip(starts, numpy.searchsorted(ends, starts, side="right"), strict=True):
-        begin, stop = ends[i] - len(probs[i]), ends[i]
+    owners = numpy.searchsorted(ends, starts, side="right")
+    for start, i in zip(starts.tolist(), owners.tolist(), strict=True):
+        begin, stop = int(ends[i]) - len(probs[i]), int(ends[i])
         end = start + 1
         while end < stop and tags[end] == I:
             end += 1
@@ -111,7 +112,7 @@ def decode_batch(probs: Sequence[Floats2d]) -> list[list[tuple[int, int, float]]
         if end < stop:
             total += numpy.log(max(1.0 - float(flat[end, I]), EPSILON))
         score = numpy.exp(total / (end - start + (end < stop)))
-        spans[i].append((int(start - begin), int(end - begin), float(score)))
+        spans[i].append((start - begin, end - begin, float(score)))
     return spans
 
 

@@ -1,13 +1,19 @@
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy
 import pytest
+import spacy
+import torch
 from conftest import make_examples
 from metaie.queries import Query
+from metaie.tagger.fusion_classifier import attend
 from metaie.tagger.shim import get_shim
 from spacy.language import Language
 from spacy.tokens import Doc
 from thinc.api import Adam
+from transformers import DistilBertConfig, DistilBertModel
 
 MakeNlp = Callable[..., Language]
 TEXT = "Ada Lovelace met Charles Babbage in London."
@@ -23,7 +29,11 @@ def ask(nlp: Language, text: str, *labels: str) -> list[numpy.ndarray]:
     return nlp.get_pipe("metaie").model.predict([Query(doc, 0, len(doc), x) for x in labels])
 
 
-def test_answers_to_a_label_do_not_depend_on_what_else_is_asked(nlp: Language) -> None:
+@pytest.mark.parametrize("joint_layers", [0, 1, 2])
+def test_answers_to_a_label_do_not_depend_on_what_else_is_asked(
+    make_nlp: MakeNlp, joint_layers: int
+) -> None:
+    nlp = make_nlp(architecture="LateFusion", joint_layers=joint_layers)
     alone = ask(nlp, TEXT, "Person")[0]
     among = ask(nlp, TEXT, "City", "Reason for the delay", "Person")
     assert numpy.allclose(alone, among[2], atol=1e-4)
@@ -95,3 +105,36 @@ def test_tokens_without_wordpieces_and_windows_longer_than_the_transformer(nlp: 
     probs = nlp.get_pipe("metaie").model.predict([Query(doc, 0, len(doc), "City")])[0]
     assert probs.shape == (403, 3)
     assert numpy.allclose(probs.sum(axis=1), 1.0, atol=1e-4)
+
+
+@pytest.mark.parametrize("joint_layers", [-1, 3])
+def test_there_are_no_more_joint_layers_than_layers(make_nlp: MakeNlp, joint_layers: int) -> None:
+    with pytest.raises(ValueError, match=f"transformer's 2 layers, not be {joint_layers}"):
+        make_nlp(architecture="LateFusion", joint_layers=joint_layers)
+
+
+def test_a_label_passes_the_joint_layers_as_if_it_stood_in_the_text(nlp: Language) -> None:
+    """The layer's own attention, over the text and one more vector, gives the same."""
+    classifier = get_shim(nlp.get_pipe("metaie").model)._model.eval()
+    layer = classifier.transformer.encoder.layer[-1]
+    text, queries = torch.randn(2, 7, 32), torch.randn(2, 3, 32)
+    bias = torch.zeros(2, 1, 1, 7)
+    bias[1, ..., 5:] = -1e4
+    with torch.inference_mode():
+        ours = attend(layer, queries, text, bias)
+        for i in range(3):
+            joined = torch.cat((text, queries[:, i : i + 1]), dim=1)
+            mask = torch.cat((bias, torch.zeros(2, 1, 1, 1)), dim=-1)
+            theirs = layer(joined, attention_mask=mask)[0][:, -1]
+            assert torch.allclose(ours[:, i], theirs, atol=1e-5)
+
+
+def test_other_kinds_of_transformers_are_refused(tmp_path: Path, tiny_base: Path) -> None:
+    shutil.copytree(tiny_base, tmp_path / "base")
+    config = DistilBertConfig(vocab_size=300, dim=32, hidden_dim=64, n_layers=1, n_heads=2)
+    DistilBertModel(config).save_pretrained(tmp_path / "base")
+    nlp = spacy.blank("en")
+    model = {"@architectures": "metaie.LateFusion.v1", "name": str(tmp_path / "base")}
+    nlp.add_pipe("metaie", config={"model": model})
+    with pytest.raises(ValueError, match=r"like BERT or RoBERTa.*'distilbert'"):
+        nlp.initialize(lambda: make_examples(nlp))

@@ -61,9 +61,9 @@ def tag_queries(
     Returns one (tokens, 3) array of probabilities a query, and a callback that takes
     the gradients with regard to the logits, of the same shapes.
     """
-    shim = get_shim(model)
+    shim: Any = model.shims[0]
     if is_train:
-        transformer = get_transformer(shim).transformer
+        transformer = get_transformer(get_shim(model)).transformer
         transformer.set_dropout(model.attrs["dropout_rate"])
         embeddings = transformer.get_input_embeddings()
         embeddings.requires_grad_(not model.attrs["freeze_embeddings"])

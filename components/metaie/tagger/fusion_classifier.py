@@ -1,5 +1,7 @@
 """The torch module of late fusion: texts and labels are read apart, and meet in upper layers."""
 
+from typing import Any
+
 import torch
 from torch import nn
 from transformers.configuration_utils import PretrainedConfig
@@ -47,10 +49,16 @@ class FusionClassifier(TransformerTagger):
         self.norm = nn.LayerNorm(WIDTH)
         self.out = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.GELU(), nn.Linear(WIDTH, len(TAGS)))
 
+    @property
+    def _layers(self) -> Any:
+        transformer: Any = self.transformer
+        return transformer.encoder.layer
+
     def _encode(self, ids: torch.Tensor, mask: torch.Tensor, n_layers: int) -> list[torch.Tensor]:
         """The inputs of the joint layers up to layer `n_layers`, and the last one's output."""
-        layers = self.transformer.encoder.layer
-        hidden = self.transformer.embeddings(input_ids=ids)
+        layers = self._layers
+        transformer: Any = self.transformer
+        hidden = transformer.embeddings(input_ids=ids)
         bias = (1.0 - mask[:, None, None, :].to(hidden.dtype)) * torch.finfo(hidden.dtype).min
         states = [hidden]
         for layer in layers[:n_layers]:
@@ -61,7 +69,7 @@ class FusionClassifier(TransformerTagger):
         self, label_ids: torch.Tensor, label_attention_mask: torch.Tensor
     ) -> torch.Tensor:
         """The labels' vectors before the joint layers, of shape (labels, hidden)."""
-        n_layers = len(self.transformer.encoder.layer) - self.joint_layers
+        n_layers = len(self._layers) - self.joint_layers
         hidden = self._encode(label_ids, label_attention_mask, n_layers)[-1]
         mask = label_attention_mask.unsqueeze(-1).to(hidden.dtype)
         return (hidden * mask).sum(dim=1) / mask.sum(dim=1)
@@ -91,18 +99,33 @@ class FusionClassifier(TransformerTagger):
         """
         if label_vectors is None:
             label_vectors = self.embed_labels(**labels)
-        states = self._encode(input_ids, attention_mask, len(self.transformer.encoder.layer))
-        rows = torch.arange(len(positions), device=positions.device).unsqueeze(1)
-        tokens = self.token(states[-1][rows, positions]).unsqueeze(1).chunk(2, dim=-1)
-        queries = label_vectors[asked]
+        tokens, queries = self.encode(input_ids, attention_mask, positions, label_vectors[asked])
+        n = max(max_grid_tokens // positions.numel(), 1)
+        logits = torch.cat([self.tag(tokens, part) for part in queries.split(n, dim=1)], dim=1)
+        return logits[asked_mask[:, :, None] & token_mask[:, None]].float()
+
+    def encode(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        positions: torch.Tensor,
+        queries: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The vectors of tokens, (texts, tokens, hidden), and of what they are asked.
+
+        queries: the vectors of the labels that each text is asked, (texts, queries, hidden).
+        """
+        states = self._encode(input_ids, attention_mask, len(self._layers))
         if self.joint_layers:
             queries = self._join(queries, states, attention_mask)
-        logits = []
-        for part in queries.split(max(max_grid_tokens // positions.numel(), 1), dim=1):
-            factors = self.label(part).unsqueeze(2).chunk(2, dim=-1)
-            grid = self.norm(tokens[0] + factors[0] + tokens[1] * factors[1])
-            logits.append(self.out(grid).float())
-        return torch.cat(logits, dim=1)[asked_mask[:, :, None] & token_mask[:, None]]
+        at = positions.unsqueeze(-1).expand(-1, -1, states[-1].shape[-1])
+        return states[-1].gather(1, at), queries
+
+    def tag(self, tokens: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
+        """The logits of every token under every query, (texts, queries, tokens, 3)."""
+        token, token_factor = self.token(tokens).unsqueeze(1).chunk(2, dim=-1)
+        label, label_factor = self.label(queries).unsqueeze(2).chunk(2, dim=-1)
+        return self.out(self.norm(token + label + token_factor * label_factor))
 
     def _join(
         self, queries: torch.Tensor, states: list[torch.Tensor], attention_mask: torch.Tensor
@@ -110,14 +133,14 @@ class FusionClassifier(TransformerTagger):
         """Pass the labels, of shape (texts, queries, hidden), through the joint layers."""
         queries = queries + self.kind
         bias = (1.0 - attention_mask[:, None, None, :].float()) * -1e4
-        layers = self.transformer.encoder.layer[-self.joint_layers :]
+        layers = self._layers[-self.joint_layers :]
         for layer, text in zip(layers, states, strict=False):
             queries = attend(layer, queries, text, bias)
         return queries
 
 
 def attend(
-    layer: nn.Module, queries: torch.Tensor, text: torch.Tensor, bias: torch.Tensor
+    layer: Any, queries: torch.Tensor, text: torch.Tensor, bias: torch.Tensor
 ) -> torch.Tensor:
     """Let vectors pass a transformer's layer, each attending to the text and to itself.
 

@@ -6,7 +6,7 @@ et al., 2024, arXiv 2402.15343) families; in the upper layers the label sees the
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy
 import torch
@@ -15,7 +15,7 @@ from thinc.types import Floats2d
 from ..queries import Query
 from .forward import Batch, Tagger, build_tagger, tag_queries
 from .fusion_classifier import FusionClassifier
-from .shim import TaggerShim, get_shim, get_transformer
+from .shim import get_shim, get_transformer
 from .transformer import get_max_length
 from .wordpieces import TextEncoder, TextSequence, batch_by_wordpieces, pad
 
@@ -61,15 +61,34 @@ def forward(
     Each window among the queries is encoded once, and each label once; in prediction
     a label's vector is kept for later calls.
     """
-    return tag_queries(model, queries, is_train, make_batches(model, queries, is_train))
-
-
-def make_batches(model: Tagger, queries: Sequence[Query], is_train: bool) -> Iterator[Batch]:
-    """Yield the classifier's inputs, and the rows of the output that they fill."""
     shim = get_shim(model)
     hf_model = get_transformer(shim)
-    pad_id = hf_model.tokenizer.pad_token_id or 0
     encoder = TextEncoder(hf_model.tokenizer, get_max_length(hf_model))
+    batches = make_batches(
+        queries, shim, encoder, model.attrs["max_batch_wordpieces"], is_train=is_train
+    )
+    return tag_queries(model, queries, is_train, batches)
+
+
+class LabelShim(Protocol):
+    """What runs the classifier and keeps the vectors of labels."""
+
+    label_vectors: dict[str, torch.Tensor]
+
+    def embed_labels(self, ids: numpy.ndarray, mask: numpy.ndarray) -> torch.Tensor:
+        """The vectors of labels, (labels, hidden), from their padded wordpieces."""
+
+
+def make_batches(
+    queries: Sequence[Query],
+    shim: LabelShim,
+    encoder: TextEncoder,
+    max_batch_wordpieces: int,
+    *,
+    is_train: bool,
+) -> Iterator[Batch]:
+    """Yield the classifier's inputs, and the rows of the output that they fill."""
+    pad_id = encoder.tokenizer.pad_token_id or 0
     labels = list(dict.fromkeys(query.label for query in queries))
     numbers = {label: i for i, label in enumerate(labels)}
     asked = numpy.array([numbers[query.label] for query in queries], dtype="int64")
@@ -85,7 +104,7 @@ def make_batches(model: Tagger, queries: Sequence[Query], is_train: bool) -> Ite
     sequences = list(encoder.encode([(q.doc, q.start, q.end) for q in windows]))
     lengths = numpy.array([len(query) for query in queries], dtype="int64")
     begins = numpy.cumsum(lengths) - lengths
-    for batch in batch_by_wordpieces(sequences, model.attrs["max_batch_wordpieces"]):
+    for batch in batch_by_wordpieces(sequences, max_batch_wordpieces):
         own = [askers[sequence.window] for sequence in batch]
         inputs: dict[str, Any] = collate(batch, pad_id)
         inputs["asked"], asked_mask = pad([asked[o] for o in own], 0)
@@ -106,8 +125,8 @@ def make_batches(model: Tagger, queries: Sequence[Query], is_train: bool) -> Ite
 
 
 def embed_labels(
-    shim: TaggerShim, labels: Sequence[str], label_ids: Sequence[numpy.ndarray], pad_id: int
-) -> torch.Tensor:
+    shim: LabelShim, labels: Sequence[str], label_ids: Sequence[numpy.ndarray], pad_id: int
+) -> torch.Tensor | None:
     """The vectors of the labels; those that the shim has not kept are computed."""
     known = shim.label_vectors
     new = [i for i, label in enumerate(labels) if label not in known]
@@ -117,14 +136,9 @@ def embed_labels(
     new.sort(key=lambda i: len(label_ids[i]))
     for start in range(0, len(new), 256):
         part = new[start : start + 256]
-        arrays = pad([label_ids[i] for i in part], pad_id)
-        ids, mask = (torch.as_tensor(array, device=shim.device) for array in arrays)
-        with shim.inference():
-            vectors = shim._model.embed_labels(ids, mask)
+        vectors = shim.embed_labels(*pad([label_ids[i] for i in part], pad_id))
         known.update(zip((labels[i] for i in part), vectors, strict=True))
-    if not labels:
-        return torch.zeros((0, shim._model.config.hidden_size), device=shim.device)
-    return torch.stack([known[label] for label in labels])
+    return torch.stack([known[label] for label in labels]) if labels else None
 
 
 def collate(batch: Sequence[TextSequence], pad_id: int) -> dict[str, numpy.ndarray]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Self
 
+import numpy
 import torch
 from spacy_transformers.data_classes import HFObjects
 from spacy_transformers.layers.hf_shim import HFShim
@@ -55,6 +56,13 @@ class TaggerShim(HFShim):
         """Return the logits without a graph, of shape (tokens, 3)."""
         with self.inference():
             return self._model(*inputs.args, **inputs.kwargs)
+
+    def embed_labels(self, ids: numpy.ndarray, mask: numpy.ndarray) -> torch.Tensor:
+        """The vectors of labels, (labels, hidden), from their padded wordpieces."""
+        with self.inference():
+            return self._model.embed_labels(
+                torch.as_tensor(ids, device=self.device), torch.as_tensor(mask, device=self.device)
+            )
 
     @contextlib.contextmanager
     def inference(self) -> Iterator[None]:
