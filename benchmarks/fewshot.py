@@ -41,8 +41,8 @@ def parse_args() -> argparse.Namespace:
         "--init",
         nargs="+",
         required=True,
-        help="starts: `base`, the bare transformer, or NAME=PIPELINE, tuned as NAME with its"
-        " architecture; `zero_shot=PIPELINE` is not tuned",
+        help="starts: `base`, the bare transformer, or NAME=FOLDER, a pipeline tuned as NAME with"
+        " its architecture; `zero_shot=PIPELINE` is not tuned",
     )
     parser.add_argument("--sets", nargs="+", required=True, help="such as ner/conll2003")
     parser.add_argument("--shots", default="5-per-label")
