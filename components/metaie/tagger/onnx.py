@@ -1,5 +1,6 @@
 """Late fusion in ONNX Runtime: faster on CPUs, for prediction only."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -37,7 +38,7 @@ class OnnxShim(Shim):
         self.graphs: dict[str, bytes] = {}
         self.tokenizer: PreTrainedTokenizerFast | None = None
         self.max_length = 0
-        self._sessions: dict[str, Any] = {}
+        self._sessions: dict[tuple[int, str], Any] = {}
 
     def set_graphs(
         self, graphs: dict[str, bytes], tokenizer: PreTrainedTokenizerFast, max_length: int
@@ -49,12 +50,14 @@ class OnnxShim(Shim):
 
     def run(self, graph: str, **inputs: torch.Tensor | numpy.ndarray) -> torch.Tensor:
         """The output of a graph."""
-        if graph not in self._sessions:
-            self._sessions[graph] = load_session(
+        # After a fork a session's threads are gone: each process has sessions of its own.
+        key = os.getpid(), graph
+        if key not in self._sessions:
+            self._sessions[key] = load_session(
                 self.graphs[graph], self.threads or torch.get_num_threads()
             )
         arrays = {name: numpy.asarray(value) for name, value in inputs.items()}
-        return torch.from_numpy(self._sessions[graph].run(None, arrays)[0])
+        return torch.from_numpy(self._sessions[key].run(None, arrays)[0])
 
     def embed_labels(self, ids: numpy.ndarray, mask: numpy.ndarray) -> torch.Tensor:
         """The vectors of labels, (labels, hidden), from their padded wordpieces."""
