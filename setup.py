@@ -28,6 +28,7 @@ setup(
         "huggingface-hub>=0.20.0,<1.0.0",
         "jinja2>=3.1.0",
         "numpy>=2.0.0,<3.0.0",
+        "pydantic>=2.0.0,<3.0.0",
         "srsly>=2.5.0,<3.0.0",
         "tqdm>=4.60.0",
         "typer>=0.19.0",
@@ -36,6 +37,7 @@ setup(
     ],
     extras_require={
         "chat": ["openai>=1.40.0"],
+        "graph": ["matplotlib>=3.8.0", "networkx>=3.0", "rdflib>=7.0.0"],
         "onnx": ["onnx>=1.16.0", "onnxruntime>=1.18.0"],
         "plot": ["matplotlib>=3.8.0"],
         "dev": [
@@ -43,10 +45,12 @@ setup(
             "hypothesis>=6.100.0",
             "matplotlib>=3.8.0",
             "mypy>=1.10.0",
+            "networkx>=3.0",
             "onnx>=1.16.0",
             "onnxruntime>=1.18.0",
             "pytest>=8.0.0",
             "pytest-cov>=5.0.0",
+            "rdflib>=7.0.0",
             "ruff>=0.6.0",
         ],
     },
@@ -54,7 +58,10 @@ setup(
     # nobody needs `--code` or an import.
     entry_points={
         "console_scripts": ["metaie = metaie.cli:app"],
-        "spacy_factories": ["metaie = metaie.pipe:make_metaie"],
+        "spacy_factories": [
+            "metaie = metaie.pipe:make_metaie",
+            "metaie_structure = metaie.tasks.structure:make_structure",
+        ],
         "spacy_architectures": [
             "metaie.CrossEncoder.v1 = metaie.tagger.cross_encoder:build_cross_encoder",
             "metaie.OnnxLateFusion.v1 = metaie.tagger.onnx:build_onnx_late_fusion",
@@ -66,7 +73,10 @@ setup(
             "metaie.TagLoss.v1 = metaie.loss:create_tag_loss",
         ],
         "spacy_readers": ["metaie.Corpus.v1 = metaie.corpus:create_corpus"],
-        "spacy_scorers": ["metaie.scorer.v1 = metaie.scoring:make_scorer"],
+        "spacy_scorers": [
+            "metaie.scorer.v1 = metaie.scoring:make_scorer",
+            "metaie.structure_scorer.v1 = metaie.tasks.scoring:make_structure_scorer",
+        ],
         "thinc_llm_tasks": [
             "metaie.ImportantInformation.v1 = metaie.teacher.task:make_important_information_task",
         ],

@@ -12,6 +12,9 @@ Tokens are joined with single spaces. A row with both keys is of the first shape
 
 Every doc is asked all labels of the set, so that a label without a span in it is a
 known absence; a row with "queries" of its own is asked these instead.
+
+With a schema (see `metaie.tasks`), rows also hold relations, events, frames or triplets of
+their spans, and a doc is asked what the schema asks about them.
 """
 
 import re
@@ -50,6 +53,9 @@ from .spans import (
     has_queries,
     set_answers,
 )
+from .tasks.annotated_rows import read_structures
+from .tasks.schema import Schema
+from .tasks.training import ask_schema, list_unknown
 
 KEPT = ("id", "genre")
 TAG = re.compile(r"O|[BILUES]-\S.*")
@@ -63,12 +69,14 @@ class Report:
 
     labels: all labels asked, in order of first appearance.
     skipped: rows that were left out, by reason.
+    unknown: labels and roles in the data that the schema does not name, and so were not used.
     """
 
     docs: int = 0
     spans: int = 0
     labels: list[str] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
+    unknown: Counter[str] = field(default_factory=Counter)
 
 
 def convert(
@@ -78,6 +86,7 @@ def convert(
     lang: str = "en",
     key: str = SPANS_KEY,
     labels: Iterable[str] = (),
+    schema: Schema | None = None,
     skip_bad: bool = False,
     tokens: bool = False,
 ) -> Report:
@@ -90,6 +99,7 @@ def convert(
     lang: whose rules cut texts into tokens.
     key: the span group in DocBins.
     labels: asked of every doc that brings no queries; by default all that occur.
+    schema: what to ask, instead of labels.
     skip_bad: leave out rows that cannot be used, and count them. A whole row is left
         out even if one span is bad: without it, the text would teach an absence.
     tokens: write JSONL in the shape of tokens.
@@ -102,11 +112,17 @@ def convert(
         raise FileNotFoundError(f"There is no file {str(source)!r} to convert.")
     nlp = make_tokenizer(lang)
     fixed = clean_labels(labels)
+    if fixed and schema:
+        raise ValueError("Give labels or a schema, not both: the schema says what is asked.")
     report = Report()
     docs: list[Doc] = []
-    for number, make_doc in _read(source, nlp, key):
+    for number, make_doc in _read(source, nlp, key, structures=schema is not None):
         try:
-            docs.append(_check_labels(make_doc(), fixed, key))
+            doc = make_doc()
+            if schema:
+                report.unknown.update(list_unknown(schema, doc, key))
+                ask_schema(schema, doc, key)
+            docs.append(_check_labels(doc, fixed, key))
         except BadRow as err:
             if not skip_bad:
                 unit = "doc" if is_docbin(source) else "line"
@@ -114,7 +130,8 @@ def convert(
             report.skipped[err.reason] += 1
     if not docs:
         raise ValueError(f"There is nothing to convert in {str(source)!r}: no row can be used.")
-    _ask_all(docs, fixed, key)
+    if not schema:
+        _ask_all(docs, fixed, key)
     report.docs = len(docs)
     report.spans = sum(len(doc.spans[key]) for doc in docs)
     report.labels = list(dict.fromkeys(label for doc in docs for label in get_queries(doc, key)))
@@ -145,7 +162,24 @@ def is_docbin(path: Path) -> bool:
     return path.suffix == ".spacy" or path.is_dir()
 
 
-def _read(source: Path, nlp: Language, key: str) -> Iterator[tuple[int, Callable[[], Doc]]]:
+def read_annotated(
+    source: Path, lang: str = "en", key: str = SPANS_KEY, skip_bad: bool = False
+) -> Iterator[Doc]:
+    """Yield annotated docs, with the relations, events and so on that rows hold.
+
+    skip_bad: leave out rows that cannot be used. Raises ValueError for the first one otherwise.
+    """
+    for number, make_doc in _read(source, make_tokenizer(lang), key, structures=True):
+        try:
+            yield make_doc()
+        except BadRow as err:
+            if not skip_bad:
+                raise err.at(source, number, "doc" if is_docbin(source) else "line") from None
+
+
+def _read(
+    source: Path, nlp: Language, key: str, structures: bool = False
+) -> Iterator[tuple[int, Callable[[], Doc]]]:
     """Yield (line or doc number, a function that makes the doc or raises BadRow)."""
     if is_docbin(source):
         for number, doc in enumerate(read_docbin(source, nlp.vocab, key, False), start=1):
@@ -155,7 +189,7 @@ def _read(source: Path, nlp: Language, key: str) -> Iterator[tuple[int, Callable
     elif source.suffix == ".jsonl":
         for number, line in read_lines(source):
             if line.strip():
-                yield number, partial(_make_doc_from_line, line, nlp, key)
+                yield number, partial(_make_doc_from_line, line, nlp, key, structures)
     else:
         for number, lines in _group_sentences(source):
             yield number, partial(make_tagged_doc, lines, nlp, key)
@@ -179,13 +213,16 @@ def _group_sentences(path: Path) -> Iterator[tuple[int, list[bytes]]]:
         yield number - len(lines) + 1, lines
 
 
-def _make_doc_from_line(line: bytes, nlp: Language, key: str) -> Doc:
-    return make_doc(parse_row(line), nlp, key)
+def _make_doc_from_line(line: bytes, nlp: Language, key: str, structures: bool) -> Doc:
+    return make_doc(parse_row(line), nlp, key, structures)
 
 
-def make_doc(row: dict[str, Any], nlp: Language, key: str = SPANS_KEY) -> Doc:
+def make_doc(
+    row: dict[str, Any], nlp: Language, key: str = SPANS_KEY, structures: bool = False
+) -> Doc:
     """Make an annotated doc of a row in either shape.
 
+    structures: also read relations, events, frames and triplets.
     The doc has queries only if the row has. Raises BadRow.
     """
     if "text" in row:
@@ -206,7 +243,9 @@ def make_doc(row: dict[str, Any], nlp: Language, key: str = SPANS_KEY) -> Doc:
         )
     spans = [_make_span(value, find_span) for value in check_list(row["spans"], "spans")]
     doc.spans[key] = SpanGroup(doc, name=key, spans=spans)
-    if "queries" in row:
+    if structures:
+        read_structures(row, spans, doc)
+    elif "queries" in row:
         _set_queries(doc, get_row_queries(row), key)
     doc.user_data.update(
         {name: row[name] for name in KEPT if isinstance(row.get(name), str | int | float)}

@@ -237,8 +237,34 @@ class MetaIE(TrainablePipe):
             get_queries(doc, self.key) if has_queries(doc, self.key) else list(self.labels)
             for doc in docs
         ]
+        return self._gather(self._find_spans(docs, asked, min(thresholds)), asked, thresholds)
+
+    def ask(
+        self,
+        docs: Sequence[Doc],
+        asked: Sequence[list[str]],
+        threshold: float | None = None,
+        is_open: IsOpen | None = None,
+    ) -> list[Prediction]:
+        """Ask each doc the given labels, without changing it; the router is not consulted.
+
+        asked: the labels, each once, for each doc.
+        threshold: by default the component's.
+        is_open: where to ask; see `predict_tags`.
+        """
+        tags = self.predict_tags(docs, asked, every=False, is_open=is_open)
+        thresholds = [self.threshold if threshold is None else threshold]
+        return self._gather(self._decode(docs, tags), asked, thresholds)[0]
+
+    @staticmethod
+    def _gather(
+        found: Iterable[tuple[int, str, list[tuple[int, int, float]]]],
+        asked: Sequence[list[str]],
+        thresholds: Sequence[float],
+    ) -> list[list[Prediction]]:
+        """The docs' predictions for every threshold."""
         predictions = [[Prediction(labels, []) for labels in asked] for _ in thresholds]
-        for i, label, spans in self._find_spans(docs, asked, min(thresholds)):
+        for i, label, spans in found:
             for at_threshold, threshold in zip(predictions, thresholds, strict=True):
                 at_threshold[i].answers.extend(
                     (start, end, label, score) for start, end, score in spans if score >= threshold
@@ -248,6 +274,15 @@ class MetaIE(TrainablePipe):
                 prediction.sort()
         return predictions
 
+    def _decode(
+        self, docs: Sequence[Doc], tags: Iterable[tuple[int, str, Floats2d]]
+    ) -> Iterator[tuple[int, str, list[tuple[int, int, float]]]]:
+        """Yield the spans of each label in each doc that `predict_tags` yields."""
+        for batch in minibatch(tags, DECODED):
+            decoded = decode_batch([probs for *_, probs in batch])
+            for (i, label, _), spans in zip(batch, decoded, strict=True):
+                yield i, label, list(strip_space(docs[i], spans))
+
     def _find_spans(
         self, docs: Sequence[Doc], asked: Sequence[list[str]], threshold: float
     ) -> Iterator[tuple[int, str, list[tuple[int, int, float]]]]:
@@ -255,22 +290,13 @@ class MetaIE(TrainablePipe):
 
         threshold: what an answer must reach for a label that stands under its own to be asked.
         """
-
-        def decode(
-            tags: Iterable[tuple[int, str, Floats2d]],
-        ) -> Iterator[tuple[int, str, list[tuple[int, int, float]]]]:
-            for batch in minibatch(tags, DECODED):
-                decoded = decode_batch([probs for *_, probs in batch])
-                for (i, label, _), spans in zip(batch, decoded, strict=True):
-                    yield i, label, list(strip_space(docs[i], spans))
-
         if self.router is None:
-            yield from decode(self.predict_tags(docs, asked, every=False))
+            yield from self._decode(docs, self.predict_tags(docs, asked, every=False))
             return
         routes = Routes(self.router, docs, asked, self.cfg["window"], self.cfg["stride"])
         for level in zip(*(self.router.split(labels) for labels in asked), strict=True):
             tags = self.predict_tags(docs, level, every=False, is_open=routes.is_open)
-            for i, label, spans in decode(tags):
+            for i, label, spans in self._decode(docs, tags):
                 answers = [(start, end) for start, end, score in spans if score >= threshold]
                 routes.add_answers(i, label, answers)
                 yield i, label, spans

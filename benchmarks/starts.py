@@ -1,0 +1,113 @@
+"""Distil other starting points for few-shot adaptation, to compare `en_metaie` with.
+
+    python benchmarks/starts.py single_task
+    python benchmarks/starts.py share --share 0.25 --base-model assets/base
+    python benchmarks/starts.py multi_task --data DIR --without ner re
+
+single_task: the corpus, restricted to labels that are plain entity types.
+share: a random part of the corpus' passages; 1.0 is all of it.
+multi_task: people's annotation instead of the teacher's, the train sets of all task families but
+    those under `--without`; see benchmarks/fewshot.py for what DIR holds.
+
+Each is trained with configs/distill.cfg and a file of overrides, so with the same number of steps,
+into `training/starts/<name>`, unless it is there already.
+"""
+
+import argparse
+import random
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import spacy
+from metaie.docbin import read_docbin, write_docbin
+from metaie.spans import SPANS_KEY, get_queries, set_queries
+from metaie.train import read_overrides
+from spacy.cli.train import train
+from spacy.lang.en.stop_words import STOP_WORDS
+from spacy.tokens import Doc
+from wasabi import msg
+
+ROOT = Path(__file__).parents[1]
+# What a label of one of the other families has in it.
+OTHER_FAMILIES = {
+    *("aspect", "opinion", "predicate", "agent", "patient", "modal"),
+    *("positive", "negative", "neutral"),
+}
+MAX_WORDS = 3
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line; see the module's docstring."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("start", choices=["single_task", "share", "multi_task"])
+    parser.add_argument("--corpus", type=Path, default=ROOT / "corpus")
+    parser.add_argument("--share", type=float, default=1.0, help="of the passages, from 0 to 1")
+    parser.add_argument("--base-model", default="assets/base")
+    parser.add_argument("--config", type=Path, default=ROOT / "configs/distill.cfg")
+    parser.add_argument("--overrides", type=Path, default=ROOT / "configs/size/quick.json")
+    parser.add_argument("--name", help="by default START, with its share or what it is without")
+    parser.add_argument("--output", type=Path, default=ROOT / "training/starts")
+    parser.add_argument("--device", type=int, default=-1, help="the GPU; -1 is the CPU")
+    return parser.parse_args()
+
+
+def keep_entity_types(docs: Iterable[Doc]) -> list[Doc]:
+    """Keep the queries that ask for a plain entity type, and the docs that have one.
+
+    Such a label is at most three words long, has no function word ("Who sold it", "mother of
+    Ishmael") and none of another family's, and is asked of more than one passage: what is
+    particular to a passage is rather a relation to something in it.
+    """
+    docs = list(docs)
+    counts = Counter(label for doc in docs for label in get_queries(doc))
+    barred = (STOP_WORDS - {"name"}) | OTHER_FAMILIES
+    kept = []
+    for doc in docs:
+        labels = [
+            label
+            for label in get_queries(doc)
+            if counts[label] > 1
+            and len(label.split()) <= MAX_WORDS
+            and barred.isdisjoint(label.lower().split())
+        ]
+        if labels:
+            set_queries(doc, labels)
+            kept.append(doc)
+    return kept
+
+
+def draw(docs: Iterable[Doc], share: float) -> list[Doc]:
+    """A random part of the docs; a larger share holds all that a smaller one does."""
+    docs = list(docs)
+    random.Random(0).shuffle(docs)
+    return docs[: round(share * len(docs))]
+
+
+def main() -> None:
+    """Make the docs, and train on them."""
+    args = parse_args()
+    name = args.name or args.start + (f"_{args.share:g}" if args.start == "share" else "")
+    output = args.output / name
+    if (output / "model-best").exists():
+        msg.info(f"Done already: {output / 'model-best'}")
+        return
+    vocab = spacy.blank("en").vocab
+    docs = read_docbin(args.corpus / "train.spacy", vocab)
+    chosen = keep_entity_types(docs) if args.start == "single_task" else draw(docs, args.share)
+    n_queries = sum(len(doc.spans[SPANS_KEY].attrs["queries"]) for doc in chosen)
+    msg.info(f"{name}: {len(chosen):,} passages, {n_queries:,} queries")
+    write_docbin(output / "train.spacy", chosen)
+    overrides = {
+        **read_overrides(args.overrides),
+        "paths.train": str(output / "train.spacy"),
+        "paths.dev": str(args.corpus / "dev.spacy"),
+        "paths.base_model": args.base_model,
+    }
+    train(args.config, output, use_gpu=args.device, overrides=overrides)
+
+
+if __name__ == "__main__":
+    main()

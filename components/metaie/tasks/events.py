@@ -1,0 +1,87 @@
+"""Events: triggers are asked by type first, then the arguments of each by role."""
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+from spacy.tokens import Doc, Span
+
+from ..spans import SPANS_KEY
+from .arguments import gather_arguments
+from .schema import Found, Label, Labels, Part, Schema, check_template, fill_template, select
+from .structures import Event
+
+
+class EventType(BaseModel):
+    """A type of event and the roles that its arguments may play."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    type: Label
+    roles: Labels
+
+
+class EventSchema(Schema):
+    """Events and the roles of their arguments:
+
+        {"family": "events", "events": [{"type": "merger", "roles": ["buyer", "price"]}]}
+
+    query: how a role and a trigger are put into a label.
+    """
+
+    attr = "events"
+    family: Literal["events"] = "events"
+    events: list[EventType]
+    query: str = "{role} of {trigger}"
+
+    @field_validator("query")
+    @classmethod
+    def _check_query(cls, query: str) -> str:
+        return check_template(query, "trigger", "role")
+
+    @model_validator(mode="after")
+    def _check_types(self) -> Self:
+        types = self.labels()
+        if not types:
+            raise ValueError("the list of events is empty: name at least one")
+        repeated = sorted({label for label in types if types.count(label) > 1})
+        if repeated:
+            raise ValueError(f"events named more than once: {', '.join(map(repr, repeated))}")
+        return self
+
+    def labels(self) -> list[str]:
+        """The types of events, whose answers are triggers."""
+        return [event.type for event in self.events]
+
+    def ask(self, anchor: Span, found: Collection[str] | None = None) -> dict[str, str]:
+        """Ask for the arguments of a trigger; one without a label is asked every role."""
+        return {
+            role: fill_template(self.query, {"trigger": anchor.text, "role": role})
+            for event in self.events
+            if not anchor.label_ or event.type == anchor.label_
+            for role in event.roles
+        }
+
+    def read_gold(self, doc: Doc, key: str = SPANS_KEY) -> tuple[list[Span], list[Part]]:
+        """The triggers and arguments of the doc's events, those that the schema names."""
+        roles = {event.type: event.roles for event in self.events}
+        events = [event for event in doc._.events if event.type in roles]
+        parts = [
+            Part(Found(event.trigger), role, argument.span)
+            for event in events
+            for role, arguments in event.arguments.items()
+            if role in roles[event.type]
+            for argument in arguments
+        ]
+        return select((event.trigger for event in events), roles), parts
+
+    def names(self) -> set[str]:
+        """The types of events and their roles."""
+        return {*self.labels(), *(role for event in self.events for role in event.roles)}
+
+    def build(self, found: Iterable[Found], parts: Iterable[Part]) -> Sequence[Event]:
+        """One event a trigger, with or without arguments."""
+        return [
+            Event(trigger.span, trigger.span.label_, arguments, trigger.score)
+            for trigger, arguments in gather_arguments(found, parts)
+        ]

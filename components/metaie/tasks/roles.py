@@ -1,0 +1,64 @@
+"""Semantic roles: predicates are asked first, or given, then the arguments of each by role."""
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Literal
+
+from pydantic import field_validator
+from spacy.tokens import Doc, Span
+
+from ..spans import SPANS_KEY
+from .arguments import gather_arguments
+from .schema import Found, Label, Labels, Part, Schema, check_template, fill_template, select
+from .structures import Frame
+
+
+class RoleSchema(Schema):
+    """Semantic roles: `{"family": "roles", "roles": ["agent", "patient", "time"]}`.
+
+    predicate: the query that finds predicates.
+    query: how a role and a predicate are put into a label.
+    """
+
+    attr = "frames"
+    family: Literal["roles"] = "roles"
+    predicate: Label = "predicate"
+    roles: Labels
+    query: str = "{role} of {predicate}"
+
+    @field_validator("query")
+    @classmethod
+    def _check_query(cls, query: str) -> str:
+        return check_template(query, "predicate", "role")
+
+    def labels(self) -> list[str]:
+        """The query for predicates."""
+        return [self.predicate]
+
+    def ask(self, anchor: Span, found: Collection[str] | None = None) -> dict[str, str]:
+        """Ask for every role of a predicate."""
+        return {
+            role: fill_template(self.query, {"predicate": anchor.text, "role": role})
+            for role in self.roles
+        }
+
+    def read_gold(self, doc: Doc, key: str = SPANS_KEY) -> tuple[list[Span], list[Part]]:
+        """The predicates of the doc's frames, and the arguments in roles of the schema."""
+        parts = [
+            Part(Found(frame.predicate), role, argument.span)
+            for frame in doc._.frames
+            for role, arguments in frame.arguments.items()
+            if role in self.roles
+            for argument in arguments
+        ]
+        return select((frame.predicate for frame in doc._.frames), self.labels()), parts
+
+    def names(self) -> set[str]:
+        """The roles."""
+        return set(self.roles)
+
+    def build(self, found: Iterable[Found], parts: Iterable[Part]) -> Sequence[Frame]:
+        """One frame a predicate, with or without arguments."""
+        return [
+            Frame(predicate.span, arguments, predicate.score)
+            for predicate, arguments in gather_arguments(found, parts)
+        ]

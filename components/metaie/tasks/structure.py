@@ -1,0 +1,251 @@
+"""The component `metaie_structure`: answers ──▶ relations, events, frames, aspects, triplets."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from spacy.language import Language
+from spacy.pipeline import Pipe
+from spacy.tokens import Doc, Span
+from spacy.util import logger, minibatch
+
+from ..decoding import choose_ents
+from ..pipe import MetaIE, check_threshold
+from ..queries import cut_windows
+from ..spans import get_queries, get_scores, set_answers
+from .families import parse_schema
+from .mentions import Question, make_questions, share_answers
+from .schema import Found, Schema
+from .scoring import score_structures
+from .structures import Structure
+
+
+@Language.factory(
+    "metaie_structure",
+    requires=["doc.spans"],
+    assigns=["doc.spans"],
+    default_config={
+        "component": "metaie",
+        "anchors_key": None,
+        "threshold": None,
+        "max_anchors": 500,
+        "scorer": {"@scorers": "metaie.structure_scorer.v1"},
+    },
+)
+def make_structure(
+    nlp: Language,
+    name: str,
+    schema: dict[str, Any],
+    component: str,
+    anchors_key: str | None,
+    threshold: float | None,
+    max_anchors: int,
+    scorer: Callable | None,
+) -> "MetaIEStructure":
+    """Build the component `metaie_structure`, which finds what a schema describes.
+
+    schema: what to find; see `metaie.tasks.families`.
+    component: the name of the pipeline's `metaie` component, which is asked.
+    anchors_key: the span group with the heads, triggers, predicates or aspects, where these
+        are given; null asks for them.
+    threshold: the score of an answer to a second query; null takes that of the component.
+    max_anchors: about how many heads, triggers and so on of a doc second queries are asked; of
+        more, those with the best scores.
+    scorer: the scoring method.
+    """
+    return MetaIEStructure(
+        nlp,
+        name,
+        parse_schema(schema),
+        component=component,
+        anchors_key=anchors_key,
+        threshold=threshold,
+        max_anchors=max_anchors,
+        scorer=scorer,
+    )
+
+
+class MetaIEStructure(Pipe):
+    """Asks a schema's first queries where nobody has, then its second, and builds its structure.
+
+    The answers to the first are added to the doc's span group; the structures are set as
+    `doc._.relations`, `events`, `frames`, `aspects` or `triplets`, and entities as `doc.ents`.
+    """
+
+    def __init__(
+        self,
+        nlp: Language,
+        name: str,
+        schema: Schema,
+        *,
+        component: str = "metaie",
+        anchors_key: str | None = None,
+        threshold: float | None = None,
+        max_anchors: int = 500,
+        scorer: Callable | None = score_structures,
+    ) -> None:
+        if max_anchors < 1:
+            raise ValueError(f"max_anchors must be 1 or more, not {max_anchors}.")
+        self.nlp = nlp
+        self.name = name
+        self.schema = schema
+        self.component = component
+        self.anchors_key = anchors_key
+        self.threshold = None if threshold is None else check_threshold(threshold)
+        self.max_anchors = max_anchors
+        self.scorer = scorer
+
+    @property
+    def metaie(self) -> MetaIE:
+        """The component that is asked. Raises ValueError if the pipeline has none."""
+        names = self.nlp.component_names
+        pipe = self.nlp.get_pipe(self.component) if self.component in names else None
+        if not isinstance(pipe, MetaIE):
+            raise ValueError(
+                f"The component {self.name!r} asks the metaie component {self.component!r}, but "
+                f"the pipeline has only {names}. Set its `component`."
+            )
+        return pipe
+
+    def __call__(self, doc: Doc) -> Doc:
+        """Find the structures of one doc."""
+        self.annotate([doc])
+        return doc
+
+    def pipe(self, stream: Iterable[Doc], *, batch_size: int = 64) -> Iterator[Doc]:
+        """Find the structures of docs, batch by batch."""
+        error_handler = self.get_error_handler()
+        for docs in minibatch(stream, batch_size):
+            try:
+                self.annotate(docs)
+            except Exception as err:
+                error_handler(self.name, self, docs, err)
+            else:
+                yield from docs
+
+    def annotate(self, docs: Sequence[Doc]) -> None:
+        """Find the structures of a batch of docs, and set them."""
+        first = self._ask_first(docs)
+        anchors = [self._choose_anchors(doc, found) for doc, found in zip(docs, first, strict=True)]
+        questions = [
+            make_questions(self.schema, own, {one.span.label_ for one in found} if found else None)
+            for own, found in zip(anchors, first, strict=True)
+        ]
+        second = self._ask_second(docs, questions)
+        for doc, found, own, asked, answers in zip(
+            docs, first, anchors, questions, second, strict=True
+        ):
+            given = self.anchors_key is not None
+            bases = own if given and self.schema.attr != "relations" else found
+            self._set(doc, found, self.schema.build(bases, share_answers(asked, answers)))
+
+    def _ask_first(self, docs: Sequence[Doc]) -> list[list[Found]]:
+        """The answers to the schema's first queries: those that are there, and the others'."""
+        if self.anchors_key is not None:
+            return [[] for _ in docs]
+        metaie, labels = self.metaie, self.schema.labels()
+        missing = [
+            [label for label in labels if label not in get_queries(doc, metaie.key)] for doc in docs
+        ]
+        asking = [i for i, own in enumerate(missing) if own]
+        asked = metaie.ask([docs[i] for i in asking], [missing[i] for i in asking])
+        for i, prediction in zip(asking, asked, strict=True):
+            doc = docs[i]
+            old = list(doc.spans.get(metaie.key, []))
+            scores = get_scores(doc, metaie.key)
+            new = [Span(doc, start, end, label) for start, end, label, _ in prediction.answers]
+            set_answers(
+                doc,
+                [*old, *new],
+                [*get_queries(doc, metaie.key), *missing[i]],
+                [
+                    *(scores if scores is not None else [1.0] * len(old)),
+                    *(score for *_, score in prediction.answers),
+                ],
+                key=metaie.key,
+            )
+        return [find_answers(doc, labels, metaie.key) for doc in docs]
+
+    def _choose_anchors(self, doc: Doc, found: list[Found]) -> list[Found]:
+        """What second queries are asked about: no more than `max_anchors`, the best."""
+        if self.anchors_key is not None:
+            found = [Found(span) for span in doc.spans.get(self.anchors_key, [])]
+        if len(found) <= self.max_anchors:
+            return found
+        logger.warning(
+            "%d spans of a doc (%r...) can be asked about further. Only the %d with the best "
+            "scores are: see `max_anchors` of %r.",
+            len(found),
+            doc[:8].text,
+            self.max_anchors,
+            self.name,
+        )
+        best = sorted(found, key=lambda one: -one.score)[: self.max_anchors]
+        return sorted(best, key=lambda one: (one.span.start, one.span.end))
+
+    def _ask_second(
+        self, docs: Sequence[Doc], questions: Sequence[list[Question]]
+    ) -> list[dict[str, list[Found]]]:
+        """The answers to the second queries, by query; each is asked where its anchor stands."""
+        metaie = self.metaie
+        places = [
+            {one.query: [anchor.span for anchor, _ in one.about] for one in own}
+            for own in questions
+        ]
+        long = {
+            i
+            for i, doc in enumerate(docs)
+            if len(cut_windows(len(doc), metaie.cfg["window"], metaie.cfg["stride"])) > 1
+        }
+
+        def is_open(i: int, start: int, end: int, query: str) -> bool:
+            return i not in long or any(
+                span.start < end and start < span.end for span in places[i][query]
+            )
+
+        asked = metaie.ask(docs, [list(own) for own in places], self.threshold, is_open)
+        answers: list[dict[str, list[Found]]] = []
+        for doc, prediction in zip(docs, asked, strict=True):
+            own: dict[str, list[Found]] = {}
+            for start, end, label, score in prediction.answers:
+                own.setdefault(label, []).append(Found(Span(doc, start, end, label), score))
+            answers.append(own)
+        return answers
+
+    def _set(self, doc: Doc, found: list[Found], structures: Sequence[Structure]) -> None:
+        if self.schema.attr is None:
+            doc.set_ents(choose_ents([one.span for one in found], [one.score for one in found]))
+        else:
+            setattr(doc._, self.schema.attr, structures)
+
+    def score(self, examples: Iterable[Any], **kwargs: Any) -> dict[str, Any]:
+        """Score docs with the scorer; `{}` without one."""
+        if self.scorer is None:
+            return {}
+        return dict(self.scorer(examples, schema=self.schema, **kwargs))
+
+    def to_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> None:
+        """There is nothing beside the config."""
+
+    def from_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> "MetaIEStructure":
+        """There is nothing beside the config."""
+        return self
+
+    def to_bytes(self, *, exclude: Iterable[str] = ()) -> bytes:
+        """There is nothing beside the config."""
+        return b""
+
+    def from_bytes(self, data: bytes, *, exclude: Iterable[str] = ()) -> "MetaIEStructure":
+        """There is nothing beside the config."""
+        return self
+
+
+def find_answers(doc: Doc, labels: Sequence[str], key: str) -> list[Found]:
+    """The group's spans that answer one of the labels, with their scores if it has any."""
+    group = doc.spans.get(key, [])
+    scores = get_scores(doc, key)
+    return [
+        Found(span, 1.0 if scores is None else float(scores[i]))
+        for i, span in enumerate(group)
+        if span.label_ in set(labels)
+    ]

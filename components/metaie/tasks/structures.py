@@ -1,0 +1,229 @@
+"""What is found in a doc beyond single spans: `doc._.relations` and its like.
+
+Each attribute is a list of the dataclasses here, settable like any other. They are kept
+in `doc.user_data` as plain JSON with offsets in characters, so a DocBin that stores user
+data, `to_bytes` and other processes carry them.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
+
+from spacy.tokens import Doc, Span
+
+Row = dict[str, Any]
+
+
+class Structure(ABC):
+    """A thing found: knows the extension attribute it is kept under, and its JSON view."""
+
+    attr: ClassVar[str]
+
+    @abstractmethod
+    def to_dict(self) -> Row:
+        """A JSON-serialisable view; offsets in characters, `end` exclusive."""
+
+    @classmethod
+    @abstractmethod
+    def from_dict(cls, doc: Doc, row: Mapping[str, Any]) -> Self:
+        """Read the view of something in `doc`."""
+
+
+@dataclass(frozen=True)
+class Relation(Structure):
+    """`head` stands in the relation `label` to `tail`; the spans' labels are their types."""
+
+    attr: ClassVar[str] = "relations"
+    head: Span
+    label: str
+    tail: Span
+    score: float = 1.0
+
+    def to_dict(self) -> Row:
+        """A JSON-serialisable view; offsets in characters, `end` exclusive."""
+        return {
+            "head": dump_span(self.head),
+            "label": self.label,
+            "tail": dump_span(self.tail),
+            "score": self.score,
+        }
+
+    @classmethod
+    def from_dict(cls, doc: Doc, row: Mapping[str, Any]) -> Self:
+        """Read the view of a relation in `doc`."""
+        head, tail = load_span(doc, row["head"]), load_span(doc, row["tail"])
+        return cls(head, row["label"], tail, row["score"])
+
+
+@dataclass(frozen=True)
+class Argument:
+    """A span that plays a role, and the score of that."""
+
+    span: Span
+    score: float = 1.0
+
+
+Arguments = Mapping[str, list[Argument]]
+
+
+@dataclass(frozen=True)
+class Event(Structure):
+    """An event of a type, said by `trigger`, with arguments by role; roles without are absent."""
+
+    attr: ClassVar[str] = "events"
+    trigger: Span
+    type: str
+    arguments: Arguments = field(default_factory=dict)
+    score: float = 1.0
+
+    def to_dict(self) -> Row:
+        """A JSON-serialisable view; offsets in characters, `end` exclusive."""
+        return {
+            "trigger": dump_span(self.trigger),
+            "type": self.type,
+            "arguments": dump_arguments(self.arguments),
+            "score": self.score,
+        }
+
+    @classmethod
+    def from_dict(cls, doc: Doc, row: Mapping[str, Any]) -> Self:
+        """Read the view of an event in `doc`."""
+        trigger, arguments = load_span(doc, row["trigger"]), load_arguments(doc, row["arguments"])
+        return cls(trigger, row["type"], arguments, row["score"])
+
+
+@dataclass(frozen=True)
+class Frame(Structure):
+    """A predicate with its arguments by semantic role; roles without are absent."""
+
+    attr: ClassVar[str] = "frames"
+    predicate: Span
+    arguments: Arguments = field(default_factory=dict)
+    score: float = 1.0
+
+    def to_dict(self) -> Row:
+        """A JSON-serialisable view; offsets in characters, `end` exclusive."""
+        return {
+            "predicate": dump_span(self.predicate),
+            "arguments": dump_arguments(self.arguments),
+            "score": self.score,
+        }
+
+    @classmethod
+    def from_dict(cls, doc: Doc, row: Mapping[str, Any]) -> Self:
+        """Read the view of a frame in `doc`."""
+        predicate = load_span(doc, row["predicate"])
+        return cls(predicate, load_arguments(doc, row["arguments"]), row["score"])
+
+
+@dataclass(frozen=True)
+class Aspect(Structure):
+    """What a polarity, such as "positive", is expressed of."""
+
+    attr: ClassVar[str] = "aspects"
+    span: Span
+    polarity: str
+    score: float = 1.0
+
+    def to_dict(self) -> Row:
+        """A JSON-serialisable view; offsets in characters, `end` exclusive."""
+        return {"span": dump_span(self.span), "polarity": self.polarity, "score": self.score}
+
+    @classmethod
+    def from_dict(cls, doc: Doc, row: Mapping[str, Any]) -> Self:
+        """Read the view of an aspect in `doc`."""
+        return cls(load_span(doc, row["span"]), row["polarity"], row["score"])
+
+
+@dataclass(frozen=True)
+class Triplet(Structure):
+    """An aspect, the polarity of what is said of it, and the words that say so."""
+
+    attr: ClassVar[str] = "triplets"
+    aspect: Span
+    polarity: str
+    opinion: Span
+    score: float = 1.0
+
+    def to_dict(self) -> Row:
+        """A JSON-serialisable view; offsets in characters, `end` exclusive."""
+        return {
+            "aspect": dump_span(self.aspect),
+            "polarity": self.polarity,
+            "opinion": dump_span(self.opinion),
+            "score": self.score,
+        }
+
+    @classmethod
+    def from_dict(cls, doc: Doc, row: Mapping[str, Any]) -> Self:
+        """Read the view of a triplet in `doc`."""
+        aspect, opinion = load_span(doc, row["aspect"]), load_span(doc, row["opinion"])
+        return cls(aspect, row["polarity"], opinion, row["score"])
+
+
+STRUCTURES: dict[str, type[Structure]] = {
+    structure.attr: structure for structure in (Relation, Event, Frame, Aspect, Triplet)
+}
+
+
+def dump_span(span: Span) -> Row:
+    """The span's text, its offsets in characters, and its label."""
+    return {
+        "text": span.text,
+        "start": span.start_char,
+        "end": span.end_char,
+        "label": span.label_,
+    }
+
+
+def load_span(doc: Doc, row: Mapping[str, Any]) -> Span:
+    """Read what `dump_span` wrote. Raises ValueError if it lies outside of the doc."""
+    span = doc.char_span(row["start"], row["end"], label=row["label"], alignment_mode="expand")
+    if span is None:
+        raise ValueError(
+            f"The span {row['text']!r} ({row['start']} to {row['end']}) lies outside of the doc's "
+            f"{len(doc.text)} characters."
+        )
+    return span
+
+
+def dump_arguments(arguments: Arguments) -> Row:
+    """The arguments by role; each is a span with its score."""
+    return {
+        role: [{**dump_span(found.span), "score": found.score} for found in fillers]
+        for role, fillers in arguments.items()
+    }
+
+
+def load_arguments(doc: Doc, rows: Mapping[str, list[Row]]) -> dict[str, list[Argument]]:
+    """Read what `dump_arguments` wrote."""
+    return {
+        role: [Argument(load_span(doc, row), row["score"]) for row in fillers]
+        for role, fillers in rows.items()
+    }
+
+
+def get_rows(doc: Doc, attr: str) -> list[Row] | None:
+    """The JSON views of the doc's structures, or None where nobody has looked for any."""
+    return doc.user_data.get(f"metaie.{attr}")
+
+
+def _make_getter(structure: type[Structure]) -> Callable[[Doc], list[Structure]]:
+    def get(doc: Doc) -> list[Structure]:
+        return [structure.from_dict(doc, row) for row in get_rows(doc, structure.attr) or ()]
+
+    return get
+
+
+def _make_setter(structure: type[Structure]) -> Callable[[Doc, Iterable[Structure]], None]:
+    def put(doc: Doc, found: Iterable[Structure]) -> None:
+        doc.user_data[f"metaie.{structure.attr}"] = [one.to_dict() for one in found]
+
+    return put
+
+
+for _attr, _structure in STRUCTURES.items():
+    Doc.set_extension(
+        _attr, getter=_make_getter(_structure), setter=_make_setter(_structure), force=True
+    )
