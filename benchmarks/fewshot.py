@@ -1,14 +1,13 @@
 """Few-shot adaptation: F1 after training on a handful of sentences, from several starts.
 
     python benchmarks/fewshot.py --data DIR --init base en_metaie=training/distill/model-best \
-        --sets ner/conll2003 ner/mit-restaurant --shots 5-per-label --seeds 0 1 2 --limit-test 500
+        --sets ner/conll2003 re/conll04 --shots 5-per-label --seeds 0 1 2 --limit-test 500
 
-DIR holds `<task>/<dataset>/{train,test}.jsonl` and, beside them,
-`fewshot/<shots>.seed<n>.jsonl`, one `{"tokens", "spans": [{"start", "end", "label"}]}` a line.
-Every run trains with configs/fewshot.cfg as it is; the measure is exact-match micro F1 of spans on
-the first test sentences, at the config's threshold. Of relations the heads are given: what is found
-are the tails of each head, asked as `<head> <relation>`, and a relation's heads are of the types
-that they have in train. Runs that are in the results are not repeated.
+DIR holds `<family>/<dataset>/{train,test}.jsonl` and `fewshot/<shots>.seed<n>.jsonl` beside them,
+in the format that `metaie convert --schema` reads; families are ner, re, ee, srl, absa and aste. A
+set's schema is drafted from its train file. Every run trains with configs/fewshot.cfg as it is, and
+is measured at the config's threshold on the first test sentences. Runs that are in the results are
+not repeated. Beside `--output`, which is JSON, go a Markdown table and a bar chart.
 """
 
 import argparse
@@ -16,19 +15,52 @@ import datetime
 import platform
 import statistics
 import tempfile
+from collections.abc import Iterable, Iterator
+from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import spacy
 import srsly
 import torch
-from metaie.convert import convert
-from metaie.evaluate import evaluate, load_examples
+from metaie.convert import convert, read_annotated
+from metaie.docbin import read_docbin
+from metaie.loading import load_pipeline
+from metaie.tasks.draft import draft_schema
+from metaie.tasks.schema import Schema
+from metaie.tasks.scoring import score_structures
 from spacy.cli.train import train
+from spacy.language import Language
+from spacy.tokens import Doc, Span, SpanGroup
+from spacy.training import Example
+from tqdm import tqdm
 from wasabi import msg
 
 ROOT = Path(__file__).parents[1]
 TAGGER = "components.metaie.model"
+FAMILIES = {
+    "ner": "entities",
+    "re": "relations",
+    "ee": "events",
+    "srl": "roles",
+    "absa": "aspects",
+    "aste": "triplets",
+}
+# What is reported of each family, the first of all in the chart and in comparisons; and the
+# name of the score, and whether the heads or predicates are given.
+MEASURES = {
+    "ner": {"span": ("ents", False)},
+    "re": {"relation": ("relations", False), "relation, gold heads": ("relations", True)},
+    "ee": {"argument": ("arguments", False), "trigger": ("triggers", False)},
+    "srl": {"argument, gold predicates": ("arguments", True)},
+    "absa": {"span": ("aspects", False)},
+    "aste": {"triplet": ("triplets", False)},
+}
+# Rarer roles are not asked, nor those that only point to another one.
+MIN_ROLES = 50
+POINTERS = ("reference to", "continuation of")
+ANCHORS_KEY = "anchors"
 
 
 def parse_args() -> argparse.Namespace:
@@ -41,10 +73,11 @@ def parse_args() -> argparse.Namespace:
         "--init",
         nargs="+",
         required=True,
-        help="starts: `base`, the bare transformer, or NAME=FOLDER, a pipeline tuned as NAME with"
-        " its architecture; `zero_shot=PIPELINE` is not tuned",
+        help="starts: `base`, the bare transformer, or NAME=FOLDER, a pipeline tuned as NAME with\n"
+        "its architecture. `{family}` in FOLDER is replaced, and `*` is expanded.\n"
+        "`zero_shot=FOLDER` is not tuned, and so run for the first seed only",
     )
-    parser.add_argument("--sets", nargs="+", required=True, help="such as ner/conll2003")
+    parser.add_argument("--sets", nargs="+", required=True, help="such as ner/conll2003, or all")
     parser.add_argument("--shots", default="5-per-label")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--limit-test", type=int, default=0, help="test sentences; 0 is all")
@@ -56,110 +89,207 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def read_labels(path: Path) -> list[str]:
-    """All labels of a data set, in order of appearance."""
-    return list(
-        dict.fromkeys(span["label"] for row in srsly.read_jsonl(path) for span in row["spans"])
+@cache
+def make_schema(source: Path) -> Schema:
+    """The schema of a set, drafted from its train file."""
+    family = FAMILIES[source.parent.name]
+    schema = draft_schema(
+        read_annotated(source / "train.jsonl"), family, MIN_ROLES if family == "roles" else 1
     )
+    if family != "roles":
+        return schema
+    roles = [role for role in schema.to_dict()["roles"] if not role.startswith(POINTERS)]
+    return schema.model_copy(update={"roles": roles})
 
 
-def read_head_types(path: Path) -> dict[str, set[str]]:
-    """The labels that the heads of each relation have."""
-    types: dict[str, set[str]] = {}
-    for row in srsly.read_jsonl(path):
-        for relation in row["relations"]:
-            head = row["spans"][relation["head"]]
-            types.setdefault(relation["label"], set()).add(head["label"])
-    return types
+def find_pipeline(pattern: str, family: str) -> str:
+    """The one folder that a start names. Raises ValueError if it is none, or several."""
+    path = Path(pattern.replace("{family}", family))
+    found = sorted(path.parent.parent.glob(str(Path(path.parent.name) / path.name)))
+    if len(found) != 1:
+        raise ValueError(f"{str(path)!r} must be one folder, not {len(found)}.")
+    return str(found[0])
 
 
-def ask_for_tails(source: Path, target: Path, head_types: dict[str, set[str]]) -> Path:
-    """Write rows whose queries are `<head> <relation>`, and whose spans are the tails."""
-    rows = []
-    for row in srsly.read_jsonl(source):
-        heads = [" ".join(row["tokens"][span["start"] : span["end"]]) for span in row["spans"]]
-        tails = {
-            (f"{heads[relation['head']]} {relation['label']}", relation["tail"])
-            for relation in row["relations"]
-        }
-        queries = [
-            f"{head} {label}"
-            for head, span in zip(heads, row["spans"], strict=True)
-            for label, types in head_types.items()
-            if span["label"] in types
-        ]
-        spans = [{**row["spans"][tail], "label": query} for query, tail in sorted(tails)]
-        rows.append({"tokens": row["tokens"], "spans": spans, "queries": queries})
-    srsly.write_jsonl(target, rows)
-    return target
-
-
-def run(args: argparse.Namespace, name: str, init: str, seed: int, folder: Path) -> dict[str, Any]:
-    """Train and evaluate once; returns the record for the results."""
-    label, _, pipeline = init.partition("=")
-    source = args.data / name
-    labels = read_labels(source / "train.jsonl")
-    shots = source / "fewshot" / f"{args.shots}.seed{seed}.jsonl"
-    test = source / f"{args.split}.jsonl"
-    family = name.split("/")[0]
-    if family == "re":
-        labels, head_types = [], read_head_types(source / "train.jsonl")
-        shots = ask_for_tails(shots, folder / "train.jsonl", head_types)
-        test = ask_for_tails(test, folder / "test.jsonl", head_types)
-    convert(shots, folder / "train.spacy", labels=labels)
-    convert(test, folder / "test.spacy", labels=labels)
-    model = pipeline
-    if label != "zero_shot":
-        overrides = {
-            "paths.train": str(folder / "train.spacy"),
-            "paths.dev": str(folder / "train.spacy"),
-            "paths.init_model": pipeline or None,
-            "paths.base_model": args.base_model,
-            "system.seed": seed,
-            "training.logger.progress_bar": None,
-        }
-        if pipeline:
-            tagger = spacy.util.load_config(Path(pipeline) / "config.cfg")["components"]["metaie"]
-            overrides[f"{TAGGER}.@architectures"] = tagger["model"]["@architectures"]
-        train(args.config, folder / "out", use_gpu=args.device, overrides=overrides)
-        model = str(folder / "out" / "model-last")
-    nlp, examples = load_examples(
-        model, folder / "test.spacy", limit=args.limit_test, gpu_id=args.device
-    )
-    results = evaluate(nlp, examples, progress=True)
-    return {
-        "set": name,
-        "family": family,
-        "init": label,
-        "shots": args.shots,
-        "seed": seed,
-        "measure": "relation micro F1, gold heads" if family == "re" else "span micro F1",
-        "f1": round(100 * results["f"], 2),
-        "p": round(100 * results["p"], 2),
-        "r": round(100 * results["r"], 2),
-        "n_test": len(examples),
-        "split": args.split,
+def adapt(args: argparse.Namespace, pipeline: str, seed: int, folder: Path) -> str:
+    """Train on the docs in `folder`; returns where the pipeline is."""
+    overrides = {
+        "paths.train": str(folder / "train.spacy"),
+        "paths.dev": str(folder / "train.spacy"),
+        "paths.init_model": pipeline or None,
+        "paths.base_model": args.base_model,
+        "system.seed": seed,
+        "training.logger.progress_bar": None,
     }
+    if pipeline:
+        tagger = spacy.util.load_config(Path(pipeline) / "config.cfg")["components"]["metaie"]
+        overrides[f"{TAGGER}.@architectures"] = tagger["model"]["@architectures"]
+    train(args.config, folder / "out", use_gpu=args.device, overrides=overrides)
+    return str(folder / "out" / "model-last")
+
+
+def make_bare(reference: Doc, schema: Schema, given: bool) -> Doc:
+    """The doc without its annotation, but with the anchors where they are given."""
+    words = [token.text for token in reference]
+    doc = Doc(reference.vocab, words=words, spaces=[bool(token.whitespace_) for token in reference])
+    doc._.queries = [] if given else schema.labels()
+    if given:
+        anchors = [
+            Span(doc, span.start, span.end, label=span.label_)
+            for span in schema.read_gold(reference)[0]
+        ]
+        doc.spans[ANCHORS_KEY] = SpanGroup(doc, name=ANCHORS_KEY, spans=anchors)
+    return doc
+
+
+def measure(
+    nlp: Language, references: Iterable[Doc], schema: Schema, given: bool
+) -> dict[str, float]:
+    """Scores of what the pipeline finds by the schema."""
+    if nlp.has_pipe("metaie_structure"):
+        nlp.remove_pipe("metaie_structure")
+    config = {"schema": schema.to_dict(), "anchors_key": ANCHORS_KEY if given else None}
+    nlp.add_pipe("metaie_structure", config=config)
+    references = list(references)
+    docs = nlp.pipe(tqdm([make_bare(doc, schema, given) for doc in references], "Evaluate"))
+    examples = [Example(doc, reference) for doc, reference in zip(docs, references, strict=True)]
+    return score_structures(examples, schema=schema)
+
+
+def run(
+    args: argparse.Namespace, name: str, init: str, seed: int, folder: Path
+) -> Iterator[dict[str, Any]]:
+    """Train and evaluate once; yields the records for the results, one a measure."""
+    start, _, pattern = init.partition("=")
+    family = name.split("/")[0]
+    source = args.data / name
+    schema = make_schema(source)
+    shots = source / "fewshot" / f"{args.shots}.seed{seed}.jsonl"
+    convert(shots, folder / "train.spacy", schema=schema)
+    convert(source / f"{args.split}.jsonl", folder / "test.spacy", schema=schema)
+    pipeline = find_pipeline(pattern, family) if pattern else ""
+    model = pipeline if start == "zero_shot" else adapt(args, pipeline, seed, folder)
+    nlp = load_pipeline(model, gpu_id=args.device)
+    docs = read_docbin(folder / "test.spacy", nlp.vocab)
+    references = list(islice(docs, args.limit_test or None))
+    for what, (score, given) in MEASURES[family].items():
+        scores = measure(nlp, references, schema, given)
+        yield {
+            "set": name,
+            "family": family,
+            "init": start,
+            "shots": args.shots,
+            "seed": seed,
+            "measure": what,
+            "f1": round(100 * scores[f"{score}_f"], 2),
+            "p": round(100 * scores[f"{score}_p"], 2),
+            "r": round(100 * scores[f"{score}_r"], 2),
+            "n_test": len(references),
+            "split": args.split,
+        }
+
+
+def is_first(record: dict[str, Any]) -> bool:
+    """Whether the measure is its family's first."""
+    return bool(record["measure"] == next(iter(MEASURES[record["family"]])))
+
+
+def average(records: Iterable[dict[str, Any]]) -> tuple[float, float, int]:
+    """Mean and standard deviation of F1, and how many there are."""
+    f1 = [record["f1"] for record in records]
+    return statistics.mean(f1), statistics.stdev(f1) if len(f1) > 1 else 0.0, len(f1)
+
+
+def format_cell(records: list[dict[str, Any]]) -> str:
+    """Mean, standard deviation and number of seeds, or nothing."""
+    if not records:
+        return ""
+    mean, spread, n = average(records)
+    return f"{mean:.1f} ± {spread:.1f} ({n})" if n > 1 else f"{mean:.1f} (1)"
 
 
 def summarize(records: list[dict[str, Any]]) -> str:
-    """A Markdown table: mean and standard deviation over the seeds."""
+    """Markdown tables: every set and measure, then the means over the sets."""
     inits = list(dict.fromkeys(record["init"] for record in records))
-    lines = ["| set | " + " | ".join(inits) + " |", "| --- |" + " ---: |" * len(inits)]
-    for name in dict.fromkeys(record["set"] for record in records):
-        cells = []
-        for init in inits:
-            f1 = [r["f1"] for r in records if r["set"] == name and r["init"] == init]
-            spread = f" ± {statistics.stdev(f1):.1f}" if len(f1) > 1 else ""
-            cells.append(f"{statistics.mean(f1):.1f}{spread} ({len(f1)})" if f1 else "")
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    lines = [
+        "| set | measure | " + " | ".join(inits) + " |",
+        "| --- | --- |" + " ---: |" * len(inits),
+    ]
+    for name, what in sorted({(r["set"], r["measure"]) for r in records}):
+        of_row = [r for r in records if (r["set"], r["measure"]) == (name, what)]
+        cells = [format_cell([r for r in of_row if r["init"] == init]) for init in inits]
+        lines.append(f"| {name} | {what} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", *compare(records, inits)])
+
+
+def compare(records: list[dict[str, Any]], inits: list[str]) -> list[str]:
+    """Each start against `en_metaie`, over the sets and seeds that both have."""
+    first = [record for record in records if is_first(record)]
+    lines = [
+        "| start | sets | seeds a set | its mean | mean of en_metaie there | en_metaie better on |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+
+    def index(init: str) -> dict[tuple[str, int], float]:
+        return {(r["set"], r["seed"]): r["f1"] for r in first if r["init"] == init}
+
+    ours = index("en_metaie")
+    for init in inits:
+        theirs = index(init)
+        both = sorted(ours.keys() & theirs.keys())
+        if init == "en_metaie" or not both:
+            continue
+        pairs: dict[str, list[tuple[float, float]]] = {}
+        for key in both:
+            pairs.setdefault(key[0], []).append((theirs[key], ours[key]))
+        means = [
+            (statistics.mean(a for a, _ in own), statistics.mean(b for _, b in own))
+            for own in pairs.values()
+        ]
+        lines.append(
+            f"| {init} | {len(means)} | {len(both) / len(means):.3g} | "
+            f"{statistics.mean(a for a, _ in means):.1f} | "
+            f"{statistics.mean(b for _, b in means):.1f} | {sum(b > a for a, b in means)} |"
+        )
+    return lines if len(lines) > 2 else []
+
+
+def draw(records: list[dict[str, Any]], path: Path) -> None:
+    """A bar for each set and start, with the standard deviation over the seeds."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    # The same file for the same figures.
+    matplotlib.rcParams["svg.hashsalt"] = "metaie"
+    from matplotlib import pyplot
+
+    first = [record for record in records if is_first(record)]
+    names = sorted({record["set"] for record in first}, reverse=True)
+    inits = list(dict.fromkeys(record["init"] for record in first))
+    height = 0.8 / len(inits)
+    size = (8, 1.2 + 0.17 * len(names) * max(3, len(inits)))
+    figure, axes = pyplot.subplots(figsize=size, layout="constrained")
+    for i, init in enumerate(inits):
+        places, means, spreads = [], [], []
+        for row, name in enumerate(names):
+            own = [r for r in first if (r["set"], r["init"]) == (name, init)]
+            if own:
+                mean, spread, _ = average(own)
+                places.append(row + 0.4 - height * (i + 0.5))
+                means.append(mean)
+                spreads.append(spread)
+        axes.barh(places, means, height, xerr=spreads, label=init, error_kw={"lw": 0.8})
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel("F1 (%), mean and standard deviation over the seeds")
+    axes.set_xlim(0, 100)
+    axes.grid(axis="x", alpha=0.3)
+    axes.legend(loc="lower right")
+    figure.savefig(path, metadata={"Date": None})
+    pyplot.close(figure)
 
 
 def describe(args: argparse.Namespace) -> str:
     """What the table shows, and how it was made."""
-    inits = " ".join(args.init)
-    seeds = " ".join(map(str, args.seeds))
     number = args.limit_test or "all"
     where = f"{read_cpu()}, {torch.get_num_threads()} threads"
     versions = ", ".join(
@@ -172,12 +302,13 @@ def describe(args: argparse.Namespace) -> str:
     )
     return f"""# Few-shot adaptation
 
-Exact-match micro F1 of spans on the first {number} {args.split} sentences, mean ± standard
+Exact-match micro F1 on the first {number} {args.split} sentences, mean ± standard
 deviation (number of seeds). {datetime.date.today()}, {where}, {versions}.
 
 ```
-python benchmarks/fewshot.py --data DIR --init {inits} \\
-    --sets {" ".join(args.sets)} --shots {args.shots} --seeds {seeds} --limit-test {args.limit_test}
+python benchmarks/fewshot.py --data DIR --init {" ".join(args.init)} \\
+    --sets {" ".join(args.sets)} \\
+    --shots {args.shots} --seeds {" ".join(map(str, args.seeds))} --limit-test {args.limit_test}
 ```
 
 """
@@ -191,30 +322,48 @@ def read_cpu() -> str:
     return platform.processor()
 
 
+def find_sets(args: argparse.Namespace) -> list[str]:
+    """The names of the data sets. Raises ValueError for one that is not there."""
+    if args.sets == ["all"]:
+        return sorted(
+            f"{path.parent.name}/{path.name}"
+            for family in FAMILIES
+            for path in args.data.glob(f"{family}/*")
+        )
+    for name in args.sets:
+        if not (args.data / name / "train.jsonl").exists() or name.split("/")[0] not in FAMILIES:
+            raise ValueError(f"There is no data set {name!r} in {str(args.data)!r}.")
+    return list(args.sets)
+
+
 def main() -> None:
-    """Run what is missing; write the results after each run, the table at the end."""
+    """Run what is missing; write the results after each run, the table and chart at the end."""
     args = parse_args()
     records = srsly.read_json(args.output) if args.output.exists() else []
     done = {(r["set"], r["init"], r["shots"], r["seed"], r["n_test"], r["split"]) for r in records}
-    for name in args.sets:
-        n_rows = sum(1 for _ in srsly.read_jsonl(args.data / name / f"{args.split}.jsonl"))
-        n_test = min(n_rows, args.limit_test or n_rows)
-        for seed in args.seeds:
+    runs: list[tuple[str, str, int]] = []
+    for seed in args.seeds:
+        for name in find_sets(args):
+            n_rows = sum(1 for _ in srsly.read_jsonl(args.data / name / f"{args.split}.jsonl"))
+            n_test = min(n_rows, args.limit_test or n_rows)
             for init in args.init:
-                key = (name, init.partition("=")[0], args.shots, seed, n_test, args.split)
-                if key in done:
-                    msg.info(f"Done already: {key}")
-                    continue
-                with tempfile.TemporaryDirectory() as folder:
-                    record = run(args, name, init, seed, Path(folder))
-                msg.good(f"{name}, seed {seed}, {record['init']}: F1 {record['f1']}")
+                start = init.partition("=")[0]
+                again = start == "zero_shot" and seed != args.seeds[0]
+                if not again and (name, start, args.shots, seed, n_test, args.split) not in done:
+                    runs.append((name, init, seed))
+    for name, init, seed in tqdm(runs, "Runs"):
+        with tempfile.TemporaryDirectory() as folder:
+            for record in run(args, name, init, seed, Path(folder)):
+                msg.good(
+                    f"{name}, seed {seed}, {record['init']}: {record['measure']} F1 {record['f1']}"
+                )
                 records.append(record)
-                args.output.parent.mkdir(parents=True, exist_ok=True)
-                srsly.write_json(args.output, records)
-    args.output.with_suffix(".md").write_text(
-        describe(args) + summarize(records) + "\n", encoding="utf8"
-    )
-    print(summarize(records))
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+        srsly.write_json(args.output, records)
+    table = summarize(records)
+    args.output.with_suffix(".md").write_text(describe(args) + table + "\n", encoding="utf8")
+    draw(records, args.output.with_suffix(".svg"))
+    print(table)
 
 
 if __name__ == "__main__":
