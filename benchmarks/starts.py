@@ -6,8 +6,8 @@
 
 single_task: the corpus, restricted to labels that are plain entity types.
 share: a random part of the corpus' passages; 1.0 is all of it.
-multi_task: people's annotation instead of the teacher's, the train sets of all task families but
-    those under `--without`; see benchmarks/fewshot.py for what DIR holds.
+multi_task: people's annotation instead of the teacher's: the first thousand sentences of the train
+    sets of all task families but those under `--without`; see benchmarks/fewshot.py for DIR.
 
 Each is trained with configs/distill.cfg and a file of overrides, so with the same number of steps,
 into `training/starts/<name>`, unless it is there already.
@@ -16,12 +16,16 @@ into `training/starts/<name>`, unless it is there already.
 import argparse
 import random
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import spacy
+from fewshot import FAMILIES, make_schema
+from metaie.convert import read_annotated
 from metaie.docbin import read_docbin, write_docbin
 from metaie.spans import SPANS_KEY, get_queries, set_queries
+from metaie.tasks.training import ask_schema
 from metaie.train import read_overrides
 from spacy.cli.train import train
 from spacy.lang.en.stop_words import STOP_WORDS
@@ -35,6 +39,7 @@ OTHER_FAMILIES = {
     *("positive", "negative", "neutral"),
 }
 MAX_WORDS = 3
+SENTENCES = 1000
 
 
 def parse_args() -> argparse.Namespace:
@@ -43,6 +48,10 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("start", choices=["single_task", "share", "multi_task"])
+    parser.add_argument("--data", type=Path, help="the folder of the data sets, for multi_task")
+    parser.add_argument(
+        "--without", nargs="+", default=[], choices=FAMILIES, help="families left out, likewise"
+    )
     parser.add_argument("--corpus", type=Path, default=ROOT / "corpus")
     parser.add_argument("--share", type=float, default=1.0, help="of the passages, from 0 to 1")
     parser.add_argument("--base-model", default="assets/base")
@@ -86,19 +95,43 @@ def draw(docs: Iterable[Doc], share: float) -> list[Doc]:
     return docs[: round(share * len(docs))]
 
 
+def gather(data: Path, without: Iterable[str]) -> Iterator[Doc]:
+    """What people annotated, asked as the task families ask."""
+    names = {f"{path.parent.name}/{path.name}" for path in data.glob("*/*") if path.is_dir()}
+    for name in sorted(names):
+        if name.split("/")[0] not in without:
+            schema = make_schema(data / name)
+            for doc in islice(read_annotated(data / name / "train.jsonl"), SENTENCES):
+                ask_schema(schema, doc)
+                yield doc
+
+
+def make_docs(args: argparse.Namespace) -> list[Doc]:
+    """The docs of a start."""
+    if args.start == "multi_task":
+        return list(gather(args.data, args.without))
+    docs = read_docbin(args.corpus / "train.spacy", spacy.blank("en").vocab)
+    return keep_entity_types(docs) if args.start == "single_task" else draw(docs, args.share)
+
+
+def name_start(args: argparse.Namespace) -> str:
+    """What tells a start from others of its kind."""
+    if args.start == "share":
+        return f"share_{args.share:g}"
+    return "_".join([args.start, *(["without", *args.without] if args.without else [])])
+
+
 def main() -> None:
     """Make the docs, and train on them."""
     args = parse_args()
-    name = args.name or args.start + (f"_{args.share:g}" if args.start == "share" else "")
+    name = args.name or name_start(args)
     output = args.output / name
     if (output / "model-best").exists():
         msg.info(f"Done already: {output / 'model-best'}")
         return
-    vocab = spacy.blank("en").vocab
-    docs = read_docbin(args.corpus / "train.spacy", vocab)
-    chosen = keep_entity_types(docs) if args.start == "single_task" else draw(docs, args.share)
+    chosen = make_docs(args)
     n_queries = sum(len(doc.spans[SPANS_KEY].attrs["queries"]) for doc in chosen)
-    msg.info(f"{name}: {len(chosen):,} passages, {n_queries:,} queries")
+    msg.info(f"{name}: {len(chosen):,} texts, {n_queries:,} queries")
     write_docbin(output / "train.spacy", chosen)
     overrides = {
         **read_overrides(args.overrides),

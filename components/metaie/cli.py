@@ -83,6 +83,12 @@ LabelsFile = Annotated[
     Path | None,
     typer.Option("--labels", metavar="FILE", help="A file of labels: one a line, or JSON."),
 ]
+SchemaFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--schema", metavar="FILE", help="A schema, .toml or .json; configs/schemas has some."
+    ),
+]
 Key = Annotated[str, typer.Option(help="The span group that holds the annotation.")]
 
 
@@ -91,6 +97,15 @@ def gather_labels(labels: list[str] | None, file: Path | None) -> list[str]:
     from .rows import read_labels
 
     return [*(labels or []), *(read_labels(file) if file else [])]
+
+
+def gather_schema(file: Path | None) -> Any:
+    """The schema of the file, if there is one."""
+    if file is None:
+        return None
+    from .tasks.families import read_schema
+
+    return read_schema(file)
 
 
 @app.command(no_args_is_help=True)
@@ -112,6 +127,7 @@ def convert(
     key: Key = "metaie",
     label: Labels = None,
     labels: LabelsFile = None,
+    schema: SchemaFile = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out bad rows, and count them.")
     ] = False,
@@ -124,6 +140,10 @@ def convert(
     Rows of JSONL are `{"text", "spans"}`, with `start` and `end` of spans in characters, or
     `{"tokens", "spans"}`, in tokens. Every text is asked all labels of the set, or those given,
     unless its row has `"queries"`.
+
+    With a schema, rows also hold `relations`, `events`, `frames` or `triplets`, which point to
+    the row's spans by number: `{"head": 0, "tail": 1, "label": "works for"}`. Texts are asked
+    what the schema asks.
     """
     from .convert import convert as run
 
@@ -133,6 +153,7 @@ def convert(
         lang=lang,
         key=key,
         labels=gather_labels(label, labels),
+        schema=gather_schema(schema),
         skip_bad=skip_bad,
         tokens=tokens,
     )
@@ -141,9 +162,44 @@ def convert(
             f"{target}: {report.docs:,} docs, {report.spans:,} spans, {len(report.labels):,} labels"
         )
     )
+    if report.unknown:
+        typer.echo(PRINTER.warn("The schema does not name, and so these were not used:"))
+        typer.echo(PRINTER.table(report.unknown.most_common(20), header=("label", "times")))
     if report.skipped:
         typer.echo(PRINTER.warn(f"{report.skipped.total():,} bad rows were left out"))
         typer.echo(PRINTER.table(report.skipped.most_common(), header=("reason", "rows")))
+
+
+@app.command(no_args_is_help=True)
+def draft(
+    source: Annotated[
+        Path, typer.Argument(metavar="INPUT", help="Annotated data, as `convert` reads it.")
+    ],
+    target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The schema, .json.")],
+    family: Annotated[
+        Literal["entities", "relations", "events", "roles", "aspects", "triplets"],
+        typer.Option(help="The kind of task."),
+    ],
+    min_count: Annotated[
+        int, typer.Option(min=1, help="Leave out labels and roles that occur less often.")
+    ] = 1,
+    lang: Annotated[str, typer.Option(help="The language whose rules cut text into tokens.")] = (
+        "en"
+    ),
+    key: Key = "metaie",
+) -> None:
+    """Draft a schema from annotated data, to be looked over and given to `--schema`."""
+    import srsly
+
+    from .convert import read_annotated
+    from .docbin import write_bytes
+    from .tasks.draft import draft_schema
+
+    if target.suffix != ".json":
+        raise ValueError(f"The schema {str(target)!r} must end with .json.")
+    schema = draft_schema(read_annotated(source, lang, key), family, min_count, key)
+    write_bytes(target, srsly.json_dumps(schema.to_dict(), indent=2).encode() + b"\n")
+    typer.echo(PRINTER.good(f"Wrote {target}: look it over, it holds whatever the data does"))
 
 
 @app.command(no_args_is_help=True)
@@ -192,6 +248,7 @@ def extract(
     ],
     label: Labels = None,
     labels: LabelsFile = None,
+    schema: SchemaFile = None,
     threshold: Annotated[
         float | None, typer.Option(help="The score a span must reach, from 0 to 1.")
     ] = None,
@@ -215,7 +272,8 @@ def extract(
 
     Labels are asked of texts that bring no `queries` of their own; without any, the pipeline's
     are. A line holds `text`, `spans` (`label`, `start`, `end`, `score`, `text`; offsets in
-    characters), and what else its row had.
+    characters), and what else its row had. With a schema, also its `relations`, `events`,
+    `frames`, `aspects` or `triplets`.
     """
     from .extract import extract as run
 
@@ -223,6 +281,7 @@ def extract(
         model,
         paths,
         labels=gather_labels(label, labels),
+        schema=gather_schema(schema),
         threshold=threshold,
         input_format=input_format,
         whole_files=whole_files,

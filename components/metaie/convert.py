@@ -169,6 +169,8 @@ def read_annotated(
 
     skip_bad: leave out rows that cannot be used. Raises ValueError for the first one otherwise.
     """
+    if not source.exists():
+        raise FileNotFoundError(f"There is no file {str(source)!r} of annotated data.")
     for number, make_doc in _read(source, make_tokenizer(lang), key, structures=True):
         try:
             yield make_doc()

@@ -24,6 +24,9 @@ from .rows import (
     read_lines,
 )
 from .spans import get_scores, has_queries, set_queries
+from .tasks.schema import Schema
+from .tasks.structure import MetaIEStructure, add_structure
+from .tasks.structures import STRUCTURES, get_rows
 
 # How inputs are read; "auto" goes by the ends of their names.
 InputFormat = Literal["auto", "text", "jsonl", "spacy"]
@@ -34,6 +37,7 @@ def extract(
     paths: Iterable[Path],
     *,
     labels: Iterable[str] = (),
+    schema: Schema | None = None,
     threshold: float | None = None,
     input_format: InputFormat = "auto",
     whole_files: bool = False,
@@ -47,6 +51,7 @@ def extract(
     paths: text (one text a line; empty lines are skipped), JSONL with "text", and
         perhaps "queries", in each row, DocBins; `-` is standard input.
     labels: asked of texts that bring no queries; by default the model's own.
+    schema: what to find instead, beyond single spans.
     whole_files: each text file is one text.
     batch_size, n_process: as of `nlp.pipe`.
     gpu_id: the GPU to run on; -1 is the CPU.
@@ -56,9 +61,13 @@ def extract(
     """
     if n_process > 1 and gpu_id >= 0:
         raise ValueError(f"{n_process} processes can't share a GPU: give one of them, not both.")
-    paths = list(paths)
-    _check_paths(paths, output)
+    paths, labels = list(paths), list(labels)
+    if labels and schema:
+        raise ValueError("Give labels or a schema, not both: the schema says what is asked.")
+    check_paths(paths, output)
     nlp = load_pipeline(model, labels=labels, threshold=threshold, gpu_id=gpu_id)
+    if schema:
+        add_structure(nlp, schema)
     key = get_metaie(nlp).key
     if n_process > 1:
         # Each process would else start as many threads as there are cores.
@@ -95,7 +104,9 @@ def read_texts(
     """
     if input_format == "auto":
         input_format = _guess_format(path)
-    has_labels = bool(get_metaie(nlp).labels)
+    has_labels = bool(get_metaie(nlp).labels) or any(
+        isinstance(pipe, MetaIEStructure) for _, pipe in nlp.pipeline
+    )
     if input_format == "spacy":
         if path == STDIN:
             raise ValueError("A DocBin can't be read from standard input: give its path.")
@@ -141,7 +152,8 @@ def _read_row(line: bytes, nlp: Language, key: str) -> tuple[Doc, dict[str, Any]
 
 
 def make_record(doc: Doc, key: str, extra: dict[str, Any]) -> dict[str, Any]:
-    """What is written of a doc: its text, its spans from left to right, what was passed through.
+    """What is written of a doc: its text, its spans from left to right, what was passed through,
+    and the relations, events and so on that were looked for.
 
     Offsets are in characters, `end` exclusive; scores are rounded to four digits.
     """
@@ -157,10 +169,21 @@ def make_record(doc: Doc, key: str, extra: dict[str, Any]) -> dict[str, Any]:
         }
         for i, span in sorted(enumerate(group), key=lambda pair: (pair[1].start, pair[1].end))
     ]
-    return {"text": doc.text, "spans": spans, **extra}
+    found = {attr: get_rows(doc, attr) for attr in STRUCTURES}
+    structures = {attr: round_scores(rows) for attr, rows in found.items() if rows is not None}
+    return {"text": doc.text, "spans": spans, **extra, **structures}
 
 
-def _check_paths(paths: list[Path], output: Path | None) -> None:
+def round_scores(value: Any) -> Any:
+    """A copy of JSON in which scores are rounded to four digits."""
+    if isinstance(value, dict):
+        return {key: round_scores(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [round_scores(inner) for inner in value]
+    return round(value, 4) if isinstance(value, float) else value
+
+
+def check_paths(paths: list[Path], output: Path | None = None) -> None:
     """Find what is missing before a model is loaded."""
     for path in paths:
         if path == STDIN:

@@ -7,7 +7,7 @@ from pydantic import field_validator
 from spacy.tokens import Doc, Span
 
 from ..spans import SPANS_KEY
-from .schema import Found, Labels, Part, Schema, check_template, fill_template, select
+from .schema import Found, Labels, Part, Schema, check_template, choose_best, fill_template, select
 from .structures import Aspect
 
 POLARITIES = ["positive", "negative", "neutral"]
@@ -40,6 +40,10 @@ class AspectSchema(Schema):
     def labels(self) -> list[str]:
         """A query for each polarity."""
         return list(self.by_label())
+
+    def choose(self, found: Sequence[Found]) -> list[Found]:
+        """An aspect has one polarity: the one with the best score."""
+        return choose_best(found)
 
     def read_gold(self, doc: Doc, key: str = SPANS_KEY) -> tuple[list[Span], list[Part]]:
         """The doc's aspects, and spans of the group that are labelled as the queries are."""

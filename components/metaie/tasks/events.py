@@ -8,7 +8,17 @@ from spacy.tokens import Doc, Span
 
 from ..spans import SPANS_KEY
 from .arguments import gather_arguments
-from .schema import Found, Label, Labels, Part, Schema, check_template, fill_template, select
+from .schema import (
+    Found,
+    Label,
+    Labels,
+    Part,
+    Schema,
+    check_template,
+    choose_best,
+    fill_template,
+    select,
+)
 from .structures import Event
 
 
@@ -61,6 +71,10 @@ class EventSchema(Schema):
             if not anchor.label_ or event.type == anchor.label_
             for role in event.roles
         }
+
+    def choose(self, found: Sequence[Found]) -> list[Found]:
+        """A trigger is of one type: the one with the best score."""
+        return choose_best(found)
 
     def read_gold(self, doc: Doc, key: str = SPANS_KEY) -> tuple[list[Span], list[Part]]:
         """The triggers and arguments of the doc's events, those that the schema names."""

@@ -8,7 +8,17 @@ from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 from spacy.tokens import Doc, Span
 
 from ..spans import SPANS_KEY
-from .schema import Found, Label, Labels, Part, Schema, check_template, fill_template, select
+from .schema import (
+    Found,
+    Label,
+    Labels,
+    Part,
+    Schema,
+    check_template,
+    choose_best,
+    fill_template,
+    select,
+)
 from .structures import Relation
 
 # "works for: person | politician -> organization"
@@ -102,6 +112,10 @@ class RelationSchema(Schema):
             if (not anchor.label_ or anchor.label_ in relation.head)
             and (found is None or not set(found).isdisjoint(relation.tail))
         }
+
+    def choose(self, found: Sequence[Found]) -> list[Found]:
+        """An entity is of one type: the one with the best score."""
+        return choose_best(found)
 
     def read_gold(self, doc: Doc, key: str = SPANS_KEY) -> tuple[list[Span], list[Part]]:
         """The group's entities and the doc's relations, those that the schema names."""

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 from spacy.tokens import Doc, Span
 
+from ..decoding import choose_ents
 from ..spans import SPANS_KEY, clean_label
 from .structures import Structure
 
@@ -86,6 +87,10 @@ class Schema(BaseModel, ABC):
         """
         return {}
 
+    def choose(self, found: Sequence[Found]) -> list[Found]:
+        """The answers to the first queries that are believed, of all that there are."""
+        return list(found)
+
     @abstractmethod
     def read_gold(self, doc: Doc, key: str = SPANS_KEY) -> tuple[list[Span], list[Part]]:
         """The right answers of an annotated doc to the first and the second queries.
@@ -104,6 +109,13 @@ class Schema(BaseModel, ABC):
     def to_dict(self) -> dict[str, Any]:
         """The schema as JSON or a config holds it."""
         return self.model_dump(mode="json")
+
+
+def choose_best(found: Sequence[Found]) -> list[Found]:
+    """The answers with the best scores that do not overlap, whatever their labels."""
+    scores = {(one.span.start, one.span.end, one.span.label_): one.score for one in found}
+    chosen = choose_ents([one.span for one in found], [one.score for one in found])
+    return [Found(span, scores[span.start, span.end, span.label_]) for span in chosen]
 
 
 def select(spans: Iterable[Span], labels: Collection[str]) -> list[Span]:

@@ -65,6 +65,19 @@ def make_structure(
     )
 
 
+def add_structure(nlp: Language, schema: Schema, **config: Any) -> "MetaIEStructure":
+    """Add a `metaie_structure` to a pipeline whose `metaie` component is to ask the schema alone.
+
+    config: further settings of the factory. Raises ValueError if there is no such component.
+    """
+    component = next((name for name, pipe in nlp.pipeline if isinstance(pipe, MetaIE)), None)
+    if component is None:
+        raise ValueError(f"The pipeline has no metaie component, only {nlp.pipe_names}.")
+    nlp.get_pipe(component).labels = schema.labels()  # type: ignore[attr-defined]
+    config = {"schema": schema.to_dict(), "component": component, **config}
+    return nlp.add_pipe("metaie_structure", config=config)  # type: ignore[return-value]
+
+
 class MetaIEStructure(Pipe):
     """Asks a schema's first queries where nobody has, then its second, and builds its structure.
 
@@ -164,7 +177,7 @@ class MetaIEStructure(Pipe):
                 ],
                 key=metaie.key,
             )
-        return [find_answers(doc, labels, metaie.key) for doc in docs]
+        return [self.schema.choose(find_answers(doc, labels, metaie.key)) for doc in docs]
 
     def _choose_anchors(self, doc: Doc, found: list[Found]) -> list[Found]:
         """What second queries are asked about: no more than `max_anchors`, the best."""

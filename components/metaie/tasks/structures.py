@@ -206,7 +206,15 @@ def load_arguments(doc: Doc, rows: Mapping[str, list[Row]]) -> dict[str, list[Ar
 
 def get_rows(doc: Doc, attr: str) -> list[Row] | None:
     """The JSON views of the doc's structures, or None where nobody has looked for any."""
-    return doc.user_data.get(f"metaie.{attr}")
+    rows = doc.user_data.get(f"metaie.{attr}")
+    return None if rows is None else to_lists(rows)
+
+
+def to_lists(value: Any) -> Any:
+    """A copy of JSON with lists, which are tuples when they come from a DocBin."""
+    if isinstance(value, dict):
+        return {key: to_lists(inner) for key, inner in value.items()}
+    return [to_lists(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _make_getter(structure: type[Structure]) -> Callable[[Doc], list[Structure]]:

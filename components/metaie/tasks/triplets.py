@@ -8,7 +8,7 @@ from spacy.tokens import Doc, Span
 
 from ..spans import SPANS_KEY
 from .aspects import POLARITIES
-from .schema import Found, Labels, Part, Schema, check_template, fill_template, select
+from .schema import Found, Labels, Part, Schema, check_template, choose_best, fill_template, select
 from .structures import Triplet
 
 
@@ -54,6 +54,10 @@ class TripletSchema(Schema):
             for label, polarity in self.by_label().items()
             if anchor.label_ in ("", label)
         }
+
+    def choose(self, found: Sequence[Found]) -> list[Found]:
+        """An aspect has one polarity: the one with the best score."""
+        return choose_best(found)
 
     def read_gold(self, doc: Doc, key: str = SPANS_KEY) -> tuple[list[Span], list[Part]]:
         """The aspects and opinions of the doc's triplets."""
