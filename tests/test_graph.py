@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import weakref
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -182,16 +183,12 @@ def test_docs_are_not_held() -> None:
     held: list[int] = []
 
     def stream() -> Iterator[Doc]:
-        import gc
-        import weakref
-
         refs: list[weakref.ref[Doc]] = []
         for _ in range(5):
             doc = make_doc((ADA, "lives in", LONDON))
             refs.append(weakref.ref(doc))
             yield doc
             del doc
-            gc.collect()
             held.append(sum(ref() is not None for ref in refs))
 
     build_graph(stream())
@@ -382,38 +379,42 @@ def test_the_picture_shows_texts_as_they_are(tmp_path: Path) -> None:
 def test_any_text_can_be_drawn(tmp_path: Path, triples: list[Triple]) -> None:
     built = build_graph([make_doc(*triples, (ADA, "met", CHARLES))])
     for suffix in ("svg", "png", "pdf"):
-        draw_graph(built, tmp_path / f"a.{suffix}")
+        draw_graph(built, tmp_path / f"a.{suffix}", max_nodes=499)
     assert "Ada Lovelace" in read_svg(tmp_path / "a.svg")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
 
 
-def test_equal_graphs_give_equal_files(tmp_path: Path) -> None:
+def test_equal_graphs_give_equal_files_in_every_process(tmp_path: Path) -> None:
     script = """
 import sys
 from pathlib import Path
-import networkx
 from metaie.graph import draw_graph, write_graphml, write_turtle
+assert not {"networkx", "rdflib", "matplotlib"} & set(sys.modules)
+import networkx
 graph = networkx.read_graphml(sys.argv[1], force_multigraph=True)
 for suffix in ("svg", "pdf", "png"):
-    draw_graph(graph, Path(sys.argv[2], f"a.{suffix}"), 5)
+    draw_graph(graph, Path(sys.argv[2], f"a.{suffix}"), 6)
 write_turtle(graph, Path(sys.argv[2], "a.ttl"))
 write_graphml(graph, Path(sys.argv[2], "a.graphml"))
 """
     built = build_graph(
         make_doc(((f"a{i % 5}", "person"), f"likes {i}", (f"b{i % 3}", "x"))) for i in range(15)
     )
-    write_graphml(built, tmp_path / "in.graphml")
-    for seed in ("1", "2"):
-        subprocess.run(
-            [sys.executable, "-c", script, tmp_path / "in.graphml", tmp_path / seed],
-            check=True,
-            env={**os.environ, "PYTHONHASHSEED": seed},
-        )
-    files = sorted(path.name for path in (tmp_path / "1").iterdir())
-    assert files == ["a.graphml", "a.pdf", "a.png", "a.svg", "a.ttl"]
-    for name in files:
-        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes(), name
+    path, other = tmp_path / "a.graphml", tmp_path / "other"
+    write_graphml(built, path)
+    built = networkx.read_graphml(path, force_multigraph=True)
+    for suffix in ("svg", "pdf", "png"):
+        draw_graph(built, tmp_path / f"a.{suffix}", 6)
+    write_turtle(built, tmp_path / "a.ttl")
+    subprocess.run(
+        [sys.executable, "-c", script, path, other],
+        check=True,
+        env={**os.environ, "PYTHONHASHSEED": "7"},
+    )
+    for suffix in ("svg", "pdf", "png", "ttl", "graphml"):
+        name = f"a.{suffix}"
+        assert (tmp_path / name).read_bytes() == (other / name).read_bytes(), name
 
 
 def test_pictures_that_cannot_be_drawn(tmp_path: Path) -> None:
@@ -522,11 +523,3 @@ def test_settings_are_checked_before_the_pipeline_is_loaded(
             patch.setitem(sys.modules, library, None)
             with pytest.raises(ValueError, match=r'pip install "metaie\[graph\]"'):
                 run(schema)
-
-
-def test_importing_the_module_needs_no_library_of_graphs() -> None:
-    script = (
-        "import sys, metaie.graph\n"
-        "assert not {'networkx', 'rdflib', 'matplotlib'} & set(sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", script], check=True)

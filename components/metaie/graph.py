@@ -309,14 +309,16 @@ def draw_graph(graph: "MultiDiGraph", path: Path, max_nodes: int = 40) -> None:
         # Not every script's characters are in matplotlib's own font.
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
         suffix = path.suffix.lower()
-        _draw(graph, max_nodes).savefig(file, format=suffix[1:], dpi=150, metadata=FORMATS[suffix])
+        _draw(graph, max_nodes).savefig(
+            file, format=suffix[1:], dpi=150, bbox_inches="tight", metadata=FORMATS[suffix]
+        )
     write_bytes(path, file.getvalue())
 
 
 def _draw(graph: "MultiDiGraph", max_nodes: int) -> Any:
     """The figure of the graph."""
-    figure = _import("matplotlib.figure").Figure(layout="constrained")
-    axes = figure.add_subplot()
+    figure = _import("matplotlib.figure").Figure()
+    axes = figure.add_axes((0, 0, 1, 1))
     shown = _choose_nodes(graph, max_nodes)
     width = 6 + len(shown) ** 0.5
     figure.set_size_inches(width, 0.75 * width)
@@ -329,6 +331,8 @@ def _draw(graph: "MultiDiGraph", max_nodes: int) -> Any:
         + (", those with the most relations" if len(shown) < len(graph) else "")
     )
     places = _place_nodes(shown)
+    for x, y in places.values():
+        axes.update_datalim([(x - 0.3, y - 0.3), (x + 0.3, y + 0.3)])
     _draw_nodes(axes, shown, places)
     _draw_edges(axes, shown, places)
     return figure
