@@ -8,7 +8,7 @@ import pytest
 from metaie.cli import app
 from typer.testing import CliRunner
 
-COMMANDS = ["convert", "extract", "demo"]
+COMMANDS = ["convert", "draft", "extract", "graph", "demo"]
 
 
 @pytest.fixture
@@ -143,3 +143,65 @@ def test_a_pipe_that_breaks_elsewhere_is_an_error(monkeypatch: pytest.MonkeyPatc
     result = CliRunner().invoke(app, ["convert", "a.jsonl", "a.spacy"])
     assert result.exit_code == 1
     assert "Broken pipe" in result.stderr
+
+
+RELATION = {
+    "tokens": ["Ada", "works", "for", "IBM"],
+    "spans": [
+        {"start": 0, "end": 1, "label": "person"},
+        {"start": 3, "end": 4, "label": "company"},
+        {"start": 1, "end": 2, "label": "verb"},
+    ],
+    "relations": [{"head": 0, "tail": 1, "label": "works for"}],
+}
+
+
+def test_a_schema_is_drafted_and_used(
+    invoke: Callable[..., tuple[int, str, str]], tmp_path: Path, tiny_model_dir: Path
+) -> None:
+    source, schema, target = (tmp_path / name for name in ("a.jsonl", "schema.json", "b.jsonl"))
+    source.write_text(json.dumps(RELATION) + "\n")
+    code, out, err = invoke("draft", source, schema, "--family", "relations", "--min-count", "1")
+    assert code == 0, err
+    drafted = json.loads(schema.read_text())
+    assert drafted["relations"] == [{"label": "works for", "head": ["person"], "tail": ["company"]}]
+    schema.write_text(json.dumps({**drafted, "entities": ["person", "company"]}))
+    code, out, err = invoke("convert", source, target, "--schema", schema)
+    assert code == 0, err
+    assert "does not name" in out
+    assert "verb" in out
+    assert json.loads(target.read_text())["queries"] == ["person", "company", "Ada works for"]
+    texts = tmp_path / "texts.txt"
+    texts.write_text("Ada works for IBM\n")
+    options = ["--schema", schema, "--threshold", "0"]
+    code, out, err = invoke("extract", tiny_model_dir, texts, *options)
+    assert code == 0, err
+    record = json.loads(out)
+    assert {span["label"] for span in record["spans"]} <= {"person", "company"}
+    assert isinstance(record["relations"], list)
+    code, out, err = invoke("extract", tiny_model_dir, texts, "--label", "x", *options)
+    assert code == 1
+    assert "labels or a schema, not both" in " ".join(err.split())
+
+
+def test_a_graph_is_written(
+    invoke: Callable[..., tuple[int, str, str]], tmp_path: Path, tiny_model_dir: Path
+) -> None:
+    schema, texts = tmp_path / "schema.json", tmp_path / "texts.txt"
+    schema.write_text(
+        json.dumps(
+            {
+                "family": "relations",
+                "entities": ["person", "company"],
+                "relations": ["works for: person -> company"],
+            }
+        )
+    )
+    texts.write_text("Ada works for IBM and Bob for Siemens\n")
+    options = ["--schema", schema, "--output", tmp_path / "graph", "--threshold", "0"]
+    code, out, err = invoke("graph", tiny_model_dir, texts, *options)
+    assert code == 0, err
+    assert "graph.graphml, graph.ttl and graph.svg" in " ".join(out.split())
+    assert {path.name for path in (tmp_path / "graph").iterdir()} == {
+        *("graph.graphml", "graph.ttl", "graph.svg")
+    }

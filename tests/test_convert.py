@@ -10,6 +10,7 @@ from metaie.convert import convert, make_doc, make_row, make_tokenizer
 from metaie.docbin import read_docbin, write_docbin
 from metaie.rows import BadRow
 from metaie.spans import get_queries, set_answers
+from metaie.tasks.families import parse_schema
 from spacy.tokens import Doc, Span
 from spacy.vocab import Vocab
 
@@ -330,3 +331,80 @@ def test_any_offsets_make_a_span_or_a_bad_row(text: str, start: int, end: int) -
     except BadRow:
         return
     assert doc.spans["metaie"][0].text == text[start:end]
+
+
+PERSON = {"start": 0, "end": 1, "label": "person"}
+COMPANY = {"start": 3, "end": 4, "label": "company"}
+
+
+def structured(**more: Any) -> dict[str, Any]:
+    tokens = ["Ada", "works", "for", "IBM", "."]
+    return {"tokens": tokens, "spans": [PERSON, COMPANY], **more}
+
+
+WORKS_FOR = parse_schema(
+    {
+        "family": "relations",
+        "entities": ["person", "company"],
+        "relations": ["works for: person -> company"],
+    }
+)
+
+
+def test_a_schema_says_what_is_asked(tmp_path: Path) -> None:
+    good = structured(
+        relations=[{"head": 0, "tail": 1, "label": "works for"}], queries=["not", "heeded"]
+    )
+    odd = structured(relations=[{"head": 0, "tail": 1, "label": "owns"}])
+    source = write(tmp_path / "a.jsonl", good, odd)
+    report = convert(source, tmp_path / "a.spacy", schema=WORKS_FOR)
+    docs = read(tmp_path / "a.spacy")
+    assert answers(docs[0]) == [("Ada", "person"), ("IBM", "company"), ("IBM", "Ada works for")]
+    assert get_queries(docs[0]) == get_queries(docs[1]) == ["person", "company", "Ada works for"]
+    assert report.unknown == {"owns": 1}
+    assert [relation.label for relation in docs[0]._.relations] == ["works for"]
+    # A DocBin keeps the structures, so it can be asked anew.
+    convert(tmp_path / "a.spacy", tmp_path / "b.spacy", schema=WORKS_FOR)
+    assert [answers(doc) for doc in read(tmp_path / "b.spacy")] == [answers(doc) for doc in docs]
+
+
+RELATION = {"head": 0, "tail": 1, "label": "works for"}
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({}, '"relations": \\[\\] where there are none'),
+        ({"relations": RELATION}, "'relations' is not a list"),
+        ({"relations": [3]}, "'relations' holds 3, not JSON objects"),
+        ({"relations": [{**RELATION, "head": 2}]}, "'head' of .* one of the row's 2 spans.* not 2"),
+        ({"relations": [{**RELATION, "tail": -1}]}, "'tail' of .* not -1"),
+        ({"relations": [{**RELATION, "tail": True}]}, "'tail' of .* not True"),
+        ({"relations": [{"tail": 1, "label": "x"}]}, "'head' of .* not None"),
+        ({"relations": [{"head": 0, "tail": 1}]}, "'label' is missing in"),
+        ({"relations": [{**RELATION, "label": " "}]}, "empty"),
+        ({"events": [{"trigger": 5, "label": "x"}]}, "'trigger' of .* not 5"),
+        ({"events": [{"trigger": 0, "label": "x", "arguments": {}}]}, "'arguments' is not a list"),
+        (
+            {"frames": [{"predicate": 0, "arguments": [{"span": 7, "role": "r"}]}]},
+            "'span' of .* not 7",
+        ),
+        ({"frames": [{"predicate": 0, "arguments": [{"span": 1}]}]}, "'role' is missing"),
+        ({"triplets": [{"aspect": 0, "opinion": 1}]}, "'polarity' is missing"),
+    ],
+)
+def test_bad_structures_are_named_or_skipped(
+    more: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    good = structured(relations=[RELATION])
+    source = write(tmp_path / "a.jsonl", good, structured(**more))
+    with pytest.raises(BadRow, match=r"a\.jsonl, line 2: .*" + message):
+        convert(source, tmp_path / "a.spacy", schema=WORKS_FOR)
+    report = convert(source, tmp_path / "a.spacy", schema=WORKS_FOR, skip_bad=True)
+    assert (report.docs, report.skipped.total()) == (1, 1)
+
+
+def test_labels_and_a_schema_exclude_each_other(tmp_path: Path) -> None:
+    source = write(tmp_path / "a.jsonl", structured(relations=[]))
+    with pytest.raises(ValueError, match="labels or a schema"):
+        convert(source, tmp_path / "a.spacy", schema=WORKS_FOR, labels=["person"])

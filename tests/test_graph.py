@@ -15,6 +15,7 @@ import networkx
 import pytest
 import rdflib
 import spacy
+import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from metaie.docbin import write_docbin
@@ -26,6 +27,8 @@ from metaie.graph import (
     write_graphml,
     write_turtle,
 )
+from metaie.loading import get_metaie
+from metaie.tagger.shim import get_shim
 from metaie.tasks.structures import Relation
 from rdflib import RDF, RDFS
 from spacy.tokens import Doc, Span
@@ -374,7 +377,7 @@ def test_the_picture_shows_texts_as_they_are(tmp_path: Path) -> None:
 @given(st.lists(st.tuples(ENTITIES, TEXTS, ENTITIES), min_size=1, max_size=3))
 @example([((one, two), one, (two, one)) for one, two in itertools.pairwise(NASTY)])
 @settings(
-    max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_any_text_can_be_drawn(tmp_path: Path, triples: list[Triple]) -> None:
     built = build_graph([make_doc(*triples, (ADA, "met", CHARLES))])
@@ -436,56 +439,72 @@ def test_an_empty_graph_can_be_written(tmp_path: Path) -> None:
     assert len(rdflib.Graph().parse(tmp_path / "a.ttl")) == 0
 
 
+@pytest.fixture(scope="module")
+def eager_model_dir(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny pipeline, made to take each token for an answer to whatever is asked."""
+    nlp = spacy.load(tiny_model_dir)
+    classifier = get_shim(get_metaie(nlp).model)._model
+    with torch.no_grad():
+        classifier.linear.bias.copy_(torch.tensor([20.0, 0.0, 0.0]))
+    path = tmp_path_factory.mktemp("eager_model")
+    nlp.to_disk(path)
+    return path
+
+
 def write_schema(path: Path, **schema: Any) -> Path:
     path.write_text(json.dumps(schema or SCHEMA))
     return path
 
 
-def test_files_become_a_graph(tiny_model_dir: Path, tmp_path: Path) -> None:
+def test_files_become_a_graph(eager_model_dir: Path, tmp_path: Path) -> None:
     lines, rows, docs = tmp_path / "a.txt", tmp_path / "b.jsonl", tmp_path / "c.spacy"
-    lines.write_text("Ada met Charles in London.\n\nCharles met Ada.\n")
-    rows.write_text('{"text": "Ada lives in London.", "id": "row", "queries": ["Date"]}')
-    doc = spacy.blank("en").make_doc("Charles met Ada.")
+    lines.write_text("Ada London\n\nada ada\n")
+    rows.write_text('{"text": "Ada Rome", "id": "row", "queries": ["date"]}')
+    doc = spacy.blank("en").make_doc("London Ada")
     doc.user_data["id"] = "doc"
     write_docbin(docs, [doc])
     output = tmp_path / "new" / "out"
     built = graph(
-        str(tiny_model_dir),
+        str(eager_model_dir),
         write_schema(tmp_path / "schema.json"),
         iter([lines, rows, docs]),
         output=output,
-        threshold=0.0,
+        threshold=0.5,
         namespace="https://example.com/kg#",
         batch_size=2,
     )
-    assert {data["type"] for _, data in built.nodes(data=True)} == {"person", "city"}
-    assert {data["label"] for *_, data in built.edges(data=True)} == {"met", "lives in"}
-    sources = {name for *_, data in built.edges(data=True) for name in data["docs"].split()}
-    assert sources == {"0", "1", "row", "doc"}
+    assert {name: data["mentions"] for name, data in built.nodes(data=True)} == {
+        f"{kind}/{text}": count
+        for kind in ("person", "city")
+        for text, count in (("ada", 5 if kind == "person" else 5), ("london", 2), ("rome", 1))
+    }
+    ada, london = "person/ada", "city/london"
+    assert built.edges[ada, london, "lives in"]["docs"] == "0 doc"
+    assert built.edges[ada, "city/rome", "lives in"]["docs"] == "row"
+    assert built.edges[ada, ada, "met"]["docs"] == "1"
+    assert built.edges[ada, ada, "met"]["weight"] == 2
+    assert 0.9 < built.edges[ada, london, "lives in"]["score"] <= 1
     back = networkx.read_graphml(output / "graph.graphml", force_multigraph=True)
     assert dict(back.nodes(data=True)) == dict(built.nodes(data=True))
     assert sort_edges(back.edges(data=True)) == sort_edges(built.edges(data=True))
     parsed = rdflib.Graph().parse(output / "graph.ttl")
-    met = rdflib.URIRef("https://example.com/kg#relation/met")
-    assert len(set(parsed.subject_objects(met))) == sum(
-        data["label"] == "met" for *_, data in built.edges(data=True)
+    relation = rdflib.URIRef("https://example.com/kg#relation/lives%20in")
+    assert len(set(parsed.subject_objects(relation))) == sum(
+        data["label"] == "lives in" for *_, data in built.edges(data=True)
     )
-    assert any("entities" in text for text in read_svg(output / "graph.svg"))
+    assert f"{len(built)} of {len(built)} entities" in read_svg(output / "graph.svg")
 
 
-def test_whole_files_are_one_text(tiny_model_dir: Path, tmp_path: Path) -> None:
+def test_whole_files_are_one_text(eager_model_dir: Path, tmp_path: Path) -> None:
     path = tmp_path / "a.md"
-    path.write_text("Ada met Charles.\nAda met Charles.\n")
-    built = graph(
-        str(tiny_model_dir),
-        write_schema(tmp_path / "schema.json"),
-        [path],
-        output=tmp_path,
-        threshold=0.0,
-        whole_files=True,
-        input_format="text",
-    )
-    assert {data["docs"] for *_, data in built.edges(data=True)} == {"0"}
+    path.write_text("Ada London\nRome Berlin\n")
+    settings = {"output": tmp_path, "input_format": "text"}
+    schema = write_schema(tmp_path / "schema.json")
+    lines = graph(str(eager_model_dir), schema, [path], **settings)
+    assert {data["docs"] for *_, data in lines.edges(data=True)} == {"0", "1"}
+    whole = graph(str(eager_model_dir), schema, [path], whole_files=True, **settings)
+    assert {data["docs"] for *_, data in whole.edges(data=True)} == {"0"}
+    assert whole.has_edge("person/ada", "city/rome", "lives in")
 
 
 def test_where_nothing_is_found_nothing_is_written(tiny_model_dir: Path, tmp_path: Path) -> None:

@@ -293,6 +293,66 @@ def extract(
 
 
 @app.command(no_args_is_help=True)
+def graph(
+    model: Annotated[str, typer.Argument(help="An installed pipeline, or its folder.")],
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="FILES...", help="Texts, as `extract` reads them.")
+    ],
+    schema: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE",
+            help="A schema of relations, such as configs/schemas/knowledge-graph.toml.",
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The folder for graph.graphml, .ttl and .svg.")
+    ] = Path("graph"),
+    threshold: Annotated[
+        float | None, typer.Option(help="The score a span must reach, from 0 to 1.")
+    ] = None,
+    namespace: Annotated[
+        str, typer.Option(metavar="IRI", help="What the names in graph.ttl begin with.")
+    ] = "http://example.org/",
+    input_format: Annotated[
+        Literal["auto", "text", "jsonl", "spacy"],
+        typer.Option(help="How to read the inputs; auto goes by the ends of their names."),
+    ] = "auto",
+    whole_files: Annotated[
+        bool, typer.Option("--whole-files", help="Each text file is one text.")
+    ] = False,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Texts a batch.")] = None,
+    gpu_id: Annotated[int, typer.Option(help="The GPU to run on; -1 is the CPU.")] = -1,
+) -> None:
+    """Merge the relations of many texts into a graph: GraphML, RDF (Turtle), and a picture.
+
+    `python -m metaie graph en_metaie --schema configs/schemas/knowledge-graph.toml news.txt`
+
+    Mentions of one type and the same words, whatever their case, are one entity.
+    """
+    from .graph import graph as run
+
+    built = run(
+        model,
+        schema,
+        paths,
+        output=output,
+        threshold=threshold,
+        namespace=namespace,
+        input_format=input_format,
+        whole_files=whole_files,
+        batch_size=batch_size,
+        gpu_id=gpu_id,
+    )
+    typer.echo(
+        PRINTER.good(
+            f"{len(built):,} entities and {built.number_of_edges():,} relations: wrote "
+            f"graph.graphml, graph.ttl and graph.svg to {output}"
+        )
+    )
+
+
+@app.command(no_args_is_help=True)
 def demo(
     model: Annotated[str, typer.Argument(help="An installed pipeline, or its folder.")],
     text: Annotated[

@@ -40,7 +40,9 @@ LABEL_WIDTH = 25
 
 # What is no character of XML 1.0.
 NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-NOT_IRI = re.compile(r"[\x00-\x20\x7f-\xa0\ud800-\udfff<>\"{}|\\^`]|\s|%(?![0-9A-Fa-f]{2})")
+NOT_IRI = re.compile(
+    r"[\x00-\x20\x7f-\xa0\ud800-\udfff\ufffe\uffff<>\"{}|\\^`]|\s|%(?![0-9A-Fa-f]{2})"
+)
 URN = re.compile(r"urn:[a-z0-9][a-z0-9-]{0,31}:.+", re.IGNORECASE)
 
 # The formats of pictures, and the metadata that would make each differ from the last.
@@ -323,7 +325,7 @@ def _draw(graph: "MultiDiGraph", max_nodes: int) -> Any:
     width = 6 + len(shown) ** 0.5
     figure.set_size_inches(width, 0.75 * width)
     axes.set_axis_off()
-    axes.margins(0.1)
+    axes.margins(0.05)
     # The middle of an arc is where it is expected only if both axes have one scale.
     axes.set_aspect("equal", adjustable="datalim")
     axes.set_title(
@@ -342,8 +344,10 @@ def _choose_nodes(graph: "MultiDiGraph", max_nodes: int) -> "MultiDiGraph":
     """The part of the graph between the nodes of the highest degrees, in the graph's order."""
     ranked = sorted(graph.degree(), key=lambda pair: -pair[1])
     kept = {name for name, _ in ranked[:max_nodes]}
-    shown = graph.copy()
-    shown.remove_nodes_from([name for name in graph if name not in kept])
+    names = [name for name in graph if name in kept]
+    shown = _import("networkx").MultiDiGraph()
+    shown.add_nodes_from((name, graph.nodes[name]) for name in names)
+    shown.add_edges_from(edge for edge in graph.edges(names, data=True) if edge[1] in kept)
     return shown
 
 
