@@ -14,6 +14,7 @@ import argparse
 import datetime
 import platform
 import statistics
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -63,12 +64,28 @@ POINTERS = ("reference to", "continuation of")
 ANCHORS_KEY = "anchors"
 
 
+def make_parser(description: str | None, output: str) -> argparse.ArgumentParser:
+    """The arguments of scripts that adapt to data sets; `output` is the name of their results."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawTextHelpFormatter
+    )
+    results = ROOT / "benchmarks" / "results" / output
+    parser.add_argument("--data", type=Path, required=True, help="the folder of the data sets")
+    parser.add_argument("--sets", nargs="+", required=True, help="such as ner/conll2003, or all")
+    parser.add_argument("--shots", default="5-per-label")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--limit-test", type=int, default=0, help="test sentences; 0 is all")
+    parser.add_argument("--base-model", default="assets/base")
+    parser.add_argument("--config", type=Path, default=ROOT / "configs/fewshot.cfg")
+    parser.add_argument("--split", default="test", help="dev, to choose settings by")
+    parser.add_argument("--output", type=Path, default=results)
+    parser.add_argument("--device", type=int, default=-1, help="the GPU; -1 is the CPU")
+    return parser
+
+
 def parse_args() -> argparse.Namespace:
     """The command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True, help="the folder of the data sets")
+    parser = make_parser(__doc__, "fewshot.json")
     parser.add_argument(
         "--init",
         nargs="+",
@@ -77,15 +94,6 @@ def parse_args() -> argparse.Namespace:
         "its architecture. `{family}` in FOLDER is replaced, and `*` is expanded.\n"
         "`zero_shot=FOLDER` is not tuned, and so run for the first seed only",
     )
-    parser.add_argument("--sets", nargs="+", required=True, help="such as ner/conll2003, or all")
-    parser.add_argument("--shots", default="5-per-label")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--limit-test", type=int, default=0, help="test sentences; 0 is all")
-    parser.add_argument("--base-model", default="assets/base")
-    parser.add_argument("--config", type=Path, default=ROOT / "configs/fewshot.cfg")
-    parser.add_argument("--split", default="test", help="dev, to choose settings by")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/fewshot.json")
-    parser.add_argument("--device", type=int, default=-1, help="the GPU; -1 is the CPU")
     return parser.parse_args()
 
 
@@ -256,15 +264,20 @@ def compare(records: list[dict[str, Any]], inits: list[str]) -> list[str]:
     return lines if len(lines) > 2 else []
 
 
-def draw(records: list[dict[str, Any]], path: Path) -> None:
-    """A bar for each set and start, with the standard deviation over the seeds."""
+def import_pyplot() -> Any:
+    """Pyplot, set to write the same file for the same figures."""
     import matplotlib
 
     matplotlib.use("Agg")
-    # The same file for the same figures.
     matplotlib.rcParams["svg.hashsalt"] = "metaie"
     from matplotlib import pyplot
 
+    return pyplot
+
+
+def draw(records: list[dict[str, Any]], path: Path) -> None:
+    """A bar for each set and start, with the standard deviation over the seeds."""
+    pyplot = import_pyplot()
     first = [record for record in records if is_first(record)]
     names = sorted({record["set"] for record in first}, reverse=True)
     inits = list(dict.fromkeys(record["init"] for record in first))
@@ -290,8 +303,8 @@ def draw(records: list[dict[str, Any]], path: Path) -> None:
     pyplot.close(figure)
 
 
-def describe(args: argparse.Namespace) -> str:
-    """What the table shows, and how it was made."""
+def describe_run(title: str, args: argparse.Namespace) -> str:
+    """A heading, what the figures are, and how they were made."""
     number = args.limit_test or "all"
     where = f"{read_cpu()}, {torch.get_num_threads()} threads"
     versions = ", ".join(
@@ -302,15 +315,16 @@ def describe(args: argparse.Namespace) -> str:
             ("torch", torch.__version__),
         )
     )
-    return f"""# Few-shot adaptation
+    # Where the data lie is the reader's own affair.
+    data = sys.argv.index("--data") + 1
+    command = " ".join(["DIR" if i == data else word for i, word in enumerate(sys.argv)])
+    return f"""# {title}
 
 Exact-match micro F1 on the first {number} {args.split} sentences, mean ± standard
 deviation (number of seeds). {datetime.date.today()}, {where}, {versions}.
 
 ```
-python benchmarks/fewshot.py --data DIR --init {" ".join(args.init)} \\
-    --sets {" ".join(args.sets)} \\
-    --shots {args.shots} --seeds {" ".join(map(str, args.seeds))} --limit-test {args.limit_test}
+python {command}
 ```
 
 """
@@ -338,9 +352,8 @@ def find_sets(args: argparse.Namespace) -> list[str]:
     return list(args.sets)
 
 
-def main() -> None:
-    """Run what is missing; write the results after each run, the table and chart at the end."""
-    args = parse_args()
+def run_missing(args: argparse.Namespace, inits: Iterable[str]) -> list[dict[str, Any]]:
+    """Run what the results lack, and write them after each run; returns all of them."""
     records = srsly.read_json(args.output) if args.output.exists() else []
     done = {(r["set"], r["init"], r["shots"], r["seed"], r["n_test"], r["split"]) for r in records}
     runs: list[tuple[str, str, int]] = []
@@ -348,22 +361,30 @@ def main() -> None:
         for name in find_sets(args):
             n_rows = sum(1 for _ in srsly.read_jsonl(args.data / name / f"{args.split}.jsonl"))
             n_test = min(n_rows, args.limit_test or n_rows)
-            for init in args.init:
+            for init in inits:
                 start = init.partition("=")[0]
                 again = start == "zero_shot" and seed != args.seeds[0]
                 if not again and (name, start, args.shots, seed, n_test, args.split) not in done:
                     runs.append((name, init, seed))
+    args.output.parent.mkdir(parents=True, exist_ok=True)
     for name, init, seed in tqdm(runs, "Runs"):
         with tempfile.TemporaryDirectory() as folder:
             for record in run(args, name, init, seed, Path(folder)):
-                msg.good(
-                    f"{name}, seed {seed}, {record['init']}: {record['measure']} F1 {record['f1']}"
-                )
+                figure = f"{record['measure']} F1 {record['f1']}"
+                msg.good(f"{name}, seed {seed}, {record['init']}: {figure}")
                 records.append(record)
-        args.output.parent.mkdir(parents=True, exist_ok=True)
         srsly.write_json(args.output, records)
+    return records
+
+
+def main() -> None:
+    """Run what is missing; write the table and the chart at the end."""
+    args = parse_args()
+    records = run_missing(args, args.init)
     table = summarize(records)
-    args.output.with_suffix(".md").write_text(describe(args) + table + "\n", encoding="utf8")
+    args.output.with_suffix(".md").write_text(
+        describe_run("Few-shot adaptation", args) + table + "\n", encoding="utf8"
+    )
     draw(records, args.output.with_suffix(".svg"))
     print(table)
 

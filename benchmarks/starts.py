@@ -10,7 +10,7 @@ multi_task: people's annotation instead of the teacher's: the first thousand sen
     sets of all task families but those under `--without`; see benchmarks/fewshot.py for DIR.
 
 Each is trained with configs/distill.cfg and a file of overrides, so with the same number of steps,
-into `training/starts/<name>`, unless it is there already.
+into `training/starts/<name>`, unless it is there already. By default that is the quick size.
 """
 
 import argparse
@@ -52,15 +52,25 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--without", nargs="+", default=[], choices=FAMILIES, help="families left out, likewise"
     )
-    parser.add_argument("--corpus", type=Path, default=ROOT / "corpus")
     parser.add_argument("--share", type=float, default=1.0, help="of the passages, from 0 to 1")
     parser.add_argument("--base-model", default="assets/base")
-    parser.add_argument("--config", type=Path, default=ROOT / "configs/distill.cfg")
-    parser.add_argument("--overrides", type=Path, default=ROOT / "configs/size/quick.json")
     parser.add_argument("--name", help="by default START, with its share or what it is without")
-    parser.add_argument("--output", type=Path, default=ROOT / "training/starts")
     parser.add_argument("--device", type=int, default=-1, help="the GPU; -1 is the CPU")
+    add_distillation(parser)
     return parser.parse_args()
+
+
+def add_distillation(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of scripts that distil."""
+    parser.add_argument("--corpus", type=Path, default=ROOT / "corpus")
+    parser.add_argument("--distil-config", type=Path, default=ROOT / "configs/distill.cfg")
+    parser.add_argument(
+        "--overrides",
+        type=Path,
+        default=ROOT / "configs/size/quick.json",
+        help="settings of that config; configs/size/full.json for as many steps as en_metaie",
+    )
+    parser.add_argument("--starts", type=Path, default=ROOT / "training/starts")
 
 
 def keep_entity_types(docs: Iterable[Doc]) -> list[Doc]:
@@ -106,11 +116,16 @@ def gather(data: Path, without: Iterable[str]) -> Iterator[Doc]:
                 yield doc
 
 
+def read_corpus(corpus: Path) -> Iterator[Doc]:
+    """The passages to distil from."""
+    return read_docbin(corpus / "train.spacy", spacy.blank("en").vocab)
+
+
 def make_docs(args: argparse.Namespace) -> list[Doc]:
     """The docs of a start."""
     if args.start == "multi_task":
         return list(gather(args.data, args.without))
-    docs = read_docbin(args.corpus / "train.spacy", spacy.blank("en").vocab)
+    docs = read_corpus(args.corpus)
     return keep_entity_types(docs) if args.start == "single_task" else draw(docs, args.share)
 
 
@@ -121,25 +136,35 @@ def name_start(args: argparse.Namespace) -> str:
     return "_".join([args.start, *(["without", *args.without] if args.without else [])])
 
 
+def distil(
+    docs: Iterable[Doc], folder: Path, args: argparse.Namespace, base_model: str = "assets/base"
+) -> Path:
+    """Train on the docs, unless that was done; returns the pipeline's folder.
+
+    args: have the corpus (for its dev split), the config, its overrides, and the device.
+    """
+    pipeline = folder / "model-best"
+    if pipeline.exists():
+        msg.info(f"Done already: {pipeline}")
+        return pipeline
+    docs = list(docs)
+    n_queries = sum(len(doc.spans[SPANS_KEY].attrs["queries"]) for doc in docs)
+    msg.info(f"{folder.name}: {len(docs):,} texts, {n_queries:,} queries")
+    write_docbin(folder / "train.spacy", docs)
+    overrides = {
+        **read_overrides(args.overrides),
+        "paths.train": str(folder / "train.spacy"),
+        "paths.dev": str(args.corpus / "dev.spacy"),
+        "paths.base_model": base_model,
+    }
+    train(args.distil_config, folder, use_gpu=args.device, overrides=overrides)
+    return pipeline
+
+
 def main() -> None:
     """Make the docs, and train on them."""
     args = parse_args()
-    name = args.name or name_start(args)
-    output = args.output / name
-    if (output / "model-best").exists():
-        msg.info(f"Done already: {output / 'model-best'}")
-        return
-    chosen = make_docs(args)
-    n_queries = sum(len(doc.spans[SPANS_KEY].attrs["queries"]) for doc in chosen)
-    msg.info(f"{name}: {len(chosen):,} texts, {n_queries:,} queries")
-    write_docbin(output / "train.spacy", chosen)
-    overrides = {
-        **read_overrides(args.overrides),
-        "paths.train": str(output / "train.spacy"),
-        "paths.dev": str(args.corpus / "dev.spacy"),
-        "paths.base_model": args.base_model,
-    }
-    train(args.config, output, use_gpu=args.device, overrides=overrides)
+    distil(make_docs(args), args.starts / (args.name or name_start(args)), args, args.base_model)
 
 
 if __name__ == "__main__":
