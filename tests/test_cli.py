@@ -157,7 +157,7 @@ RELATION = {
 
 
 def test_a_schema_is_drafted_and_used(
-    invoke: Callable[..., tuple[int, str, str]], tmp_path: Path, tiny_model_dir: Path
+    invoke: Callable[..., tuple[int, str, str]], tmp_path: Path, eager_model_dir: Path
 ) -> None:
     source, schema, target = (tmp_path / name for name in ("a.jsonl", "schema.json", "b.jsonl"))
     source.write_text(json.dumps(RELATION) + "\n")
@@ -173,33 +173,33 @@ def test_a_schema_is_drafted_and_used(
     assert json.loads(target.read_text())["queries"] == ["person", "company", "Ada works for"]
     texts = tmp_path / "texts.txt"
     texts.write_text("Ada works for IBM\n")
-    options = ["--schema", schema, "--threshold", "0"]
-    code, out, err = invoke("extract", tiny_model_dir, texts, *options)
+    options = ["--schema", schema]
+    code, out, err = invoke("extract", eager_model_dir, texts, *options)
     assert code == 0, err
     record = json.loads(out)
     assert {span["label"] for span in record["spans"]} <= {"person", "company"}
-    assert isinstance(record["relations"], list)
-    code, out, err = invoke("extract", tiny_model_dir, texts, "--label", "x", *options)
+    assert {relation["label"] for relation in record["relations"]} <= {"works for"}
+    code, out, err = invoke("extract", eager_model_dir, texts, "--label", "x", *options)
     assert code == 1
     assert "labels or a schema, not both" in " ".join(err.split())
 
 
 def test_a_graph_is_written(
-    invoke: Callable[..., tuple[int, str, str]], tmp_path: Path, tiny_model_dir: Path
+    invoke: Callable[..., tuple[int, str, str]], tmp_path: Path, eager_model_dir: Path
 ) -> None:
     schema, texts = tmp_path / "schema.json", tmp_path / "texts.txt"
     schema.write_text(
         json.dumps(
             {
                 "family": "relations",
-                "entities": ["person", "company"],
-                "relations": ["works for: person -> company"],
+                "entities": ["person"],
+                "relations": ["knows: person -> person"],
             }
         )
     )
     texts.write_text("Ada works for IBM and Bob for Siemens\n")
-    options = ["--schema", schema, "--output", tmp_path / "graph", "--threshold", "0"]
-    code, out, err = invoke("graph", tiny_model_dir, texts, *options)
+    options = ["--schema", schema, "--output", tmp_path / "graph"]
+    code, out, err = invoke("graph", eager_model_dir, texts, *options)
     assert code == 0, err
     assert "graph.graphml, graph.ttl and graph.svg" in " ".join(out.split())
     assert {path.name for path in (tmp_path / "graph").iterdir()} == {

@@ -1,4 +1,4 @@
-"""The examples of the documentation run, on a pipeline with random weights in place of `en_metaie`."""
+"""The documentation's examples run, with random weights in place of those of `en_metaie`."""
 
 import re
 from pathlib import Path

@@ -53,9 +53,11 @@ def test_what_was_learnt_is_found(family: str, make_nlp: Callable[..., Language]
 
 
 @pytest.fixture
-def nlp(make_nlp: Callable[..., Language]) -> Language:
-    """An untrained pipeline that answers whatever it is asked."""
-    return make_nlp(labels=["person"], threshold=0.0)
+def nlp(eager_model_dir: Path) -> Language:
+    """A pipeline that takes each token for an answer."""
+    nlp = spacy.load(eager_model_dir)
+    get_metaie(nlp).labels = ["person"]
+    return nlp
 
 
 def relations(nlp: Language, **config: Any) -> MetaIEStructure:
@@ -149,15 +151,16 @@ def test_the_number_of_anchors_is_bounded_and_reported(
     assert "only the 2 with the best scores" in caplog.text.lower()
 
 
-def test_second_queries_are_asked_near_their_anchor(make_nlp: Callable[..., Language]) -> None:
-    nlp = make_nlp(threshold=0.0, window=20, stride=10)
+def test_second_queries_are_asked_near_their_anchor(nlp: Language) -> None:
+    get_metaie(nlp).cfg.update(window=20, stride=10)
     structure = relations(nlp)
     doc = Doc(nlp.vocab, words=["Ada", *["and"] * 60, "Bob"])
     doc._.queries = ["person", "company"]
-    for i in (0, 61):
+    for i in (0, 5, 61):
         doc.spans["metaie"].append(Span(doc, i, i + 1, "person"))
     doc.spans["metaie"].append(Span(doc, 30, 31, "company"))
     structure(doc)
+    assert doc._.relations
     for relation in doc._.relations:
         assert abs(relation.head.start - relation.tail.start) < 20
 
@@ -180,6 +183,8 @@ def test_a_pipeline_without_the_component_is_refused(nlp: Language) -> None:
     relations(nlp, component="other")
     with pytest.raises(ValueError, match="metaie component 'other', but the pipeline has only"):
         nlp(TEXT)
+    with pytest.raises(ValueError, match="has a schema of its own"):
+        add_structure(nlp, parse_schema(SCHEMAS["relations"]))
     with pytest.raises(ValueError, match="no metaie component"):
         add_structure(spacy.blank("en"), parse_schema(SCHEMAS["relations"]))
 

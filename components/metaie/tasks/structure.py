@@ -68,8 +68,14 @@ def make_structure(
 def add_structure(nlp: Language, schema: Schema, **config: Any) -> "MetaIEStructure":
     """Add a `metaie_structure` to a pipeline whose `metaie` component is to ask the schema alone.
 
-    config: further settings of the factory. Raises ValueError if there is no such component.
+    config: further settings of the factory. Raises ValueError if there is no such component, or
+    if the pipeline has a schema already.
     """
+    if nlp.has_pipe("metaie_structure"):
+        raise ValueError(
+            "The pipeline has a schema of its own: take it without `--schema`, or remove its "
+            "component 'metaie_structure' first."
+        )
     component = next((name for name, pipe in nlp.pipeline if isinstance(pipe, MetaIE)), None)
     if component is None:
         raise ValueError(f"The pipeline has no metaie component, only {nlp.pipe_names}.")

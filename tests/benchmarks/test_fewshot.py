@@ -1,0 +1,96 @@
+"""The few-shot benchmark, on a tiny transformer and one sentence a data set."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import srsly
+
+ROOT = Path(__file__).parents[2]
+SENTENCE = {
+    "tokens": ["Ada", "praises", "the", "good", "lab", "of", "IBM", "."],
+    "spans": [
+        {"start": 0, "end": 1, "label": "person"},
+        {"start": 6, "end": 7, "label": "company"},
+        {"start": 1, "end": 2, "label": "praise"},
+        {"start": 4, "end": 5, "label": "positive aspect"},
+        {"start": 3, "end": 4, "label": "opinion"},
+    ],
+    "relations": [{"head": 0, "tail": 1, "label": "visits"}],
+    "events": [{"trigger": 2, "label": "praise", "arguments": [{"span": 0, "role": "speaker"}]}],
+    "frames": [{"predicate": 2, "arguments": [{"span": 0, "role": "agent"}]}],
+    "triplets": [{"aspect": 3, "opinion": 4, "polarity": "positive"}],
+}
+FAMILIES = ["absa", "aste", "ee", "ner", "re", "srl"]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data set of each family."""
+    for family in FAMILIES:
+        folder = tmp_path / "data" / family / "tiny"
+        (folder / "fewshot").mkdir(parents=True)
+        # Roles that are rare are left out.
+        srsly.write_jsonl(folder / "train.jsonl", [SENTENCE] * 50)
+        srsly.write_jsonl(folder / "test.jsonl", [SENTENCE] * 2)
+        srsly.write_jsonl(folder / "fewshot" / "5-per-label.seed3.jsonl", [SENTENCE])
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def fewshot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_base: Path, data: Path) -> Any:
+    """Run the benchmark with further arguments; gives its records."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import fewshot
+
+    config = (ROOT / "configs/fewshot.cfg").read_text(encoding="utf8")
+    (tmp_path / "two_steps.cfg").write_text(config.replace("max_steps = 200", "max_steps = 2"))
+    output = tmp_path / "results" / "fewshot.json"
+
+    def run(*args: object) -> list[dict[str, Any]]:
+        fixed = ["--data", data, "--seeds", 3, "--output", output, "--base-model", tiny_base]
+        fixed += ["--config", tmp_path / "two_steps.cfg", *args]
+        monkeypatch.setattr(sys, "argv", ["fewshot.py", *map(str, fixed)])
+        fewshot.main()
+        return list(json.loads(output.read_text()))
+
+    return run
+
+
+def test_every_family_is_measured_and_done_runs_are_not_repeated(
+    fewshot: Callable[..., list[dict[str, Any]]], tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    records = fewshot("--sets", "ner/tiny", "--init", "base")
+    assert [(r["set"], r["family"], r["init"], r["seed"]) for r in records] == [
+        ("ner/tiny", "ner", "base", 3)
+    ]
+    inits = ["base", f"en_metaie={tiny_model_dir}", f"zero_shot={tiny_model_dir}*"]
+    records[0]["f1"] = 12.5  # what a run would not give
+    srsly.write_json(tmp_path / "results" / "fewshot.json", records)
+    records = fewshot("--sets", "all", "--init", *inits)
+    assert records[0]["f1"] == 12.5
+    measures = {(r["set"].split("/")[0], r["measure"]) for r in records}
+    assert measures == {
+        *(("absa", "span"), ("aste", "triplet"), ("ee", "argument"), ("ee", "trigger")),
+        *(("ner", "span"), ("re", "relation"), ("re", "relation, gold heads")),
+        ("srl", "argument, gold predicates"),
+    }
+    assert len(records) == 3 * len(measures)
+    assert all(0 <= r["f1"] <= 100 and r["n_test"] == 2 for r in records)
+    table = (tmp_path / "results" / "fewshot.md").read_text(encoding="utf8")
+    assert "| ner/tiny | span | 12.5 (1) |" in table
+    assert "--data DIR" in table
+    chart = (tmp_path / "results" / "fewshot.svg").read_text(encoding="utf8")
+    assert "zero_shot" in chart
+
+
+def test_what_is_not_there_is_named(
+    fewshot: Callable[..., list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="no data set 'ner/none'"):
+        fewshot("--sets", "ner/none", "--init", "base")
+    with pytest.raises(ValueError, match=r"ner_\*' must be one folder, not 0"):
+        fewshot("--sets", "ner/tiny", "--init", f"multi_task={tmp_path}/{{family}}_*")
