@@ -18,7 +18,6 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from functools import cache
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +25,11 @@ import spacy
 import srsly
 import torch
 from metaie.convert import convert, read_annotated
-from metaie.docbin import read_docbin
 from metaie.loading import load_pipeline
 from metaie.tasks.draft import draft_schema
+from metaie.tasks.evaluation import evaluate_schema, read_references
 from metaie.tasks.schema import Schema
-from metaie.tasks.scoring import score_structures
 from spacy.cli.train import train
-from spacy.language import Language
-from spacy.tokens import Doc, Span, SpanGroup
-from spacy.training import Example
 from tqdm import tqdm
 from wasabi import msg
 
@@ -61,7 +56,6 @@ MEASURES = {
 # Rarer roles are not asked, nor those that only point to another one.
 MIN_ROLES = 50
 POINTERS = ("reference to", "continuation of")
-ANCHORS_KEY = "anchors"
 
 
 def make_parser(description: str | None, output: str) -> argparse.ArgumentParser:
@@ -138,34 +132,6 @@ def adapt(args: argparse.Namespace, pipeline: str, seed: int, folder: Path) -> s
     return str(folder / "out" / "model-last")
 
 
-def make_bare(reference: Doc, schema: Schema, given: bool) -> Doc:
-    """The doc without its annotation, but with the anchors where they are given."""
-    words = [token.text for token in reference]
-    doc = Doc(reference.vocab, words=words, spaces=[bool(token.whitespace_) for token in reference])
-    doc._.queries = [] if given else schema.labels()
-    if given:
-        anchors = [
-            Span(doc, span.start, span.end, label=span.label_)
-            for span in schema.read_gold(reference)[0]
-        ]
-        doc.spans[ANCHORS_KEY] = SpanGroup(doc, name=ANCHORS_KEY, spans=anchors)
-    return doc
-
-
-def measure(
-    nlp: Language, references: Iterable[Doc], schema: Schema, given: bool
-) -> dict[str, float]:
-    """Scores of what the pipeline finds by the schema."""
-    if nlp.has_pipe("metaie_structure"):
-        nlp.remove_pipe("metaie_structure")
-    config = {"schema": schema.to_dict(), "anchors_key": ANCHORS_KEY if given else None}
-    nlp.add_pipe("metaie_structure", config=config)
-    references = list(references)
-    docs = nlp.pipe(tqdm([make_bare(doc, schema, given) for doc in references], "Evaluate"))
-    examples = [Example(doc, reference) for doc, reference in zip(docs, references, strict=True)]
-    return score_structures(examples, schema=schema)
-
-
 def run(
     args: argparse.Namespace, name: str, init: str, seed: int, folder: Path
 ) -> Iterator[dict[str, Any]]:
@@ -180,10 +146,9 @@ def run(
     pipeline = find_pipeline(pattern, family) if pattern else ""
     model = pipeline if start == "zero_shot" else adapt(args, pipeline, seed, folder)
     nlp = load_pipeline(model, gpu_id=args.device)
-    docs = read_docbin(folder / "test.spacy", nlp.vocab)
-    references = list(islice(docs, args.limit_test or None))
+    references = read_references(nlp, folder / "test.spacy", args.limit_test)
     for what, (score, given) in MEASURES[family].items():
-        scores = measure(nlp, references, schema, given)
+        scores = evaluate_schema(nlp, references, schema, given=given, progress=True)
         yield {
             "set": name,
             "family": family,
@@ -233,34 +198,39 @@ def summarize(records: list[dict[str, Any]]) -> str:
 
 
 def compare(records: list[dict[str, Any]], inits: list[str]) -> list[str]:
-    """Each start against `en_metaie`, over the sets and seeds that both have."""
-    first = [record for record in records if is_first(record)]
+    """The starts against those that are `en_metaie`, over the sets and seeds that both have."""
     lines = [
-        "| start | sets | seeds a set | its mean | mean of en_metaie there | en_metaie better on |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        "| start | against | sets | seeds a set | mean of the start | mean of the other | other is"
+        " better on | worse by more than 2 on |",
+        "| --- | --- |" + " ---: |" * 6,
     ]
 
     def index(init: str) -> dict[tuple[str, int], float]:
-        return {(r["set"], r["seed"]): r["f1"] for r in first if r["init"] == init}
+        own = (r for r in records if is_first(r) and r["init"] == init)
+        return {(r["set"], r["seed"]): r["f1"] for r in own}
 
-    ours = index("en_metaie")
-    for init in inits:
-        theirs = index(init)
-        both = sorted(ours.keys() & theirs.keys())
-        if init == "en_metaie" or not both:
-            continue
-        pairs: dict[str, list[tuple[float, float]]] = {}
-        for key in both:
-            pairs.setdefault(key[0], []).append((theirs[key], ours[key]))
-        means = [
-            (statistics.mean(a for a, _ in own), statistics.mean(b for _, b in own))
-            for own in pairs.values()
-        ]
-        lines.append(
-            f"| {init} | {len(means)} | {len(both) / len(means):.3g} | "
-            f"{statistics.mean(a for a, _ in means):.1f} | "
-            f"{statistics.mean(b for _, b in means):.1f} | {sum(b > a for a, b in means)} |"
-        )
+    for ours in (init for init in inits if init.startswith("en_metaie")):
+        for start in (init for init in inits if not init.startswith("en_metaie")):
+            theirs_f1, ours_f1 = index(start), index(ours)
+            both = theirs_f1.keys() & ours_f1.keys()
+            pairs = []
+            for name in sorted({name for name, _ in both}):
+                seeds = [key for key in both if key[0] == name]
+                pairs.append(
+                    (
+                        statistics.mean(theirs_f1[key] for key in seeds),
+                        statistics.mean(ours_f1[key] for key in seeds),
+                    )
+                )
+            if pairs:
+                cells = [
+                    *(start, ours, len(pairs), f"{len(both) / len(pairs):.3g}"),
+                    f"{statistics.mean(theirs for theirs, _ in pairs):.1f}",
+                    f"{statistics.mean(own for _, own in pairs):.1f}",
+                    sum(own > theirs for theirs, own in pairs),
+                    sum(own < theirs - 2 for theirs, own in pairs),
+                ]
+                lines.append(f"| {' | '.join(map(str, cells))} |")
     return lines if len(lines) > 2 else []
 
 

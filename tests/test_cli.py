@@ -179,6 +179,14 @@ def test_a_schema_is_drafted_and_used(
     record = json.loads(out)
     assert {span["label"] for span in record["spans"]} <= {"person", "company"}
     assert {relation["label"] for relation in record["relations"]} <= {"works for"}
+    docs = tmp_path / "a.spacy"
+    assert invoke("convert", source, docs, "--schema", schema)[0] == 0
+    code, out, err = invoke("evaluate", eager_model_dir, docs, *options)
+    assert code == 0, err
+    assert "relations" in out
+    code, out, err = invoke("evaluate", eager_model_dir, docs, *options, "--sweep")
+    assert code == 1
+    assert "one `--threshold` at a time" in " ".join(err.split())
     code, out, err = invoke("extract", eager_model_dir, texts, "--label", "x", *options)
     assert code == 1
     assert "labels or a schema, not both" in " ".join(err.split())

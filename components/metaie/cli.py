@@ -380,6 +380,13 @@ def evaluate(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write all figures here, as JSON.")
     ] = None,
+    schema: SchemaFile = None,
+    given: Annotated[
+        bool,
+        typer.Option(
+            "--given", help="With a schema: heads, triggers, predicates or aspects are given."
+        ),
+    ] = False,
     threshold: Annotated[
         float | None, typer.Option(help="The score a span must reach, from 0 to 1.")
     ] = None,
@@ -395,12 +402,28 @@ def evaluate(
 ) -> None:
     """Score exact spans over all queries of annotated docs, absences included.
 
-    Each doc is asked the labels that it is annotated for. (`spacy evaluate` asks every doc the
-    pipeline's own labels: it serves pipelines whose labels are fixed.)
+    Each doc is asked the labels that it is annotated for. With a schema, what is scored instead
+    are whole entities, relations, events and so on, found from the text alone. (`spacy evaluate`
+    asks every doc the pipeline's own labels: it serves pipelines whose labels are fixed.)
     """
     import srsly
 
     from .docbin import write_bytes
+
+    if schema:
+        if sweep or plot:
+            raise ValueError("With a schema, give one `--threshold` at a time, and no `--plot`.")
+        from .loading import load_pipeline
+        from .tasks.evaluation import evaluate_schema, format_scores, read_references
+
+        nlp = load_pipeline(model, threshold=threshold, gpu_id=gpu_id)
+        references = read_references(nlp, data, limit)
+        scores = evaluate_schema(nlp, references, gather_schema(schema), given=given, progress=True)
+        typer.echo(format_scores(scores))
+        if output:
+            write_bytes(output, srsly.json_dumps(scores, indent=2).encode())
+            typer.echo(PRINTER.good(f"Wrote {output}"))
+        return
     from .evaluate import SWEEP, format_results, load_examples, plot_sweep
     from .evaluate import evaluate as run
 
