@@ -46,7 +46,7 @@ FAMILIES = {
 # What is reported of each family, the first of all in the chart and in comparisons; and the
 # name of the score, and whether the heads or predicates are given.
 MEASURES = {
-    "ner": {"span": ("ents", False)},
+    "ner": {"span": ("entities", False)},
     "re": {"relation": ("relations", False), "relation, gold heads": ("relations", True)},
     "ee": {"argument": ("arguments", False), "trigger": ("triggers", False)},
     "srl": {"argument, gold predicates": ("arguments", True)},

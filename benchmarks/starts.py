@@ -21,6 +21,7 @@ from itertools import islice
 from pathlib import Path
 
 import spacy
+import srsly
 from fewshot import FAMILIES, make_schema
 from metaie.convert import read_annotated
 from metaie.docbin import read_docbin, write_docbin
@@ -106,12 +107,22 @@ def draw(docs: Iterable[Doc], share: float) -> list[Doc]:
 
 
 def gather(data: Path, without: Iterable[str]) -> Iterator[Doc]:
-    """What people annotated, asked as the task families ask."""
+    """What people annotated, asked as the task families ask.
+
+    Sets share texts: what any set adapts to or is measured on is left out.
+    """
+    held_out = {
+        " ".join(row["tokens"])
+        for pattern in ("*/*/test.jsonl", "*/*/dev.jsonl", "*/*/fewshot/*.jsonl")
+        for path in data.glob(pattern)
+        for row in srsly.read_jsonl(path)
+    }
     names = {f"{path.parent.name}/{path.name}" for path in data.glob("*/*") if path.is_dir()}
     for name in sorted(names):
         if name.split("/")[0] not in without:
             schema = make_schema(data / name)
-            for doc in islice(read_annotated(data / name / "train.jsonl"), SENTENCES):
+            docs = read_annotated(data / name / "train.jsonl")
+            for doc in islice((doc for doc in docs if doc.text not in held_out), SENTENCES):
                 ask_schema(schema, doc)
                 yield doc
 

@@ -212,3 +212,12 @@ def test_spans_are_sorted_and_scores_rounded() -> None:
         (4, 5, 0.1235),
     ]
     assert list(record) == ["text", "spans", "id"]
+
+
+def test_gold_structures_are_not_passed_off_as_found(tiny_model_dir: Path, tmp_path: Path) -> None:
+    source, output = tmp_path / "a.jsonl", tmp_path / "out.jsonl"
+    source.write_text('{"text": "Ada met Bob.", "relations": [{"head": 0, "tail": 1}], "id": 7}\n')
+    extract(str(tiny_model_dir), [source], output=output)
+    record = json.loads(output.read_text())
+    assert record["id"] == 7
+    assert "relations" not in record

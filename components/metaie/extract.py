@@ -111,6 +111,9 @@ def read_texts(
         if path == STDIN:
             raise ValueError("A DocBin can't be read from standard input: give its path.")
         for doc in read_docbin(path, nlp.vocab, key, require_queries=not has_labels):
+            for attr in STRUCTURES:
+                # Those of its annotation: what is written are those that are found.
+                doc.user_data.pop(f"metaie.{attr}", None)
             yield doc, {name: doc.user_data[name] for name in KEPT if name in doc.user_data}
         return
     lines = read_lines(path)
@@ -148,7 +151,9 @@ def _read_row(line: bytes, nlp: Language, key: str) -> tuple[Doc, dict[str, Any]
     doc = nlp.make_doc(get_text(row))
     if "queries" in row:
         set_queries(doc, get_row_queries(row), key)
-    return doc, {name: value for name, value in row.items() if name not in ("text", "spans")}
+    return doc, {
+        name: value for name, value in row.items() if name not in ("text", "spans", *STRUCTURES)
+    }
 
 
 def make_record(doc: Doc, key: str, extra: dict[str, Any]) -> dict[str, Any]:

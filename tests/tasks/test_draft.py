@@ -38,6 +38,13 @@ def test_what_is_rare_is_left_out(doc: Doc) -> None:
     assert relations == DRAFTED["relations"]["relations"]
 
 
+def test_events_may_have_no_arguments() -> None:
+    event = {"trigger": 3, "label": "employment"}
+    doc = make_doc({**ROW, "events": [event, event]}, NLP, structures=True)
+    drafted = draft_schema([doc], "events", min_count=2).to_dict()["events"]
+    assert drafted == [{"type": "employment", "roles": []}]
+
+
 def test_nothing_to_draft_is_an_error(doc: Doc) -> None:
     with pytest.raises(ValueError, match="no family 'poems'"):
         draft_schema([doc], "poems")

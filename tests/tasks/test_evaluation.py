@@ -58,6 +58,13 @@ def test_a_pipeline_is_scored_and_left_as_it_was(family: str, eager_model_dir: P
     assert "F1" in format_scores(scores)
 
 
+def test_what_is_given_is_not_scored(eager_model_dir: Path) -> None:
+    nlp = spacy.load(eager_model_dir)
+    schema = parse_schema(SCHEMAS["events"])
+    scores = evaluate_schema(nlp, [make_reference(schema)], schema, given=True)
+    assert {name.rpartition("_")[0] for name in scores} == {"arguments"}
+
+
 def test_docs_without_annotation_are_refused(eager_model_dir: Path) -> None:
     nlp = spacy.load(eager_model_dir)
     doc = nlp.make_doc("Ada")

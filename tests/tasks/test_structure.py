@@ -221,3 +221,45 @@ def test_references_without_annotation_are_not_scored() -> None:
     schema = parse_schema(SCHEMAS["triplets"])
     example = Example(NLP.make_doc(TEXT), NLP.make_doc(TEXT))
     assert score_structures([example], schema=schema) == {}
+
+
+def test_a_schema_survives_saving_whatever_its_labels(nlp: Language, tmp_path: Path) -> None:
+    schema = {"family": "entities", "entities": ["price in $", "cost in $$"]}
+    structure: Any = nlp.add_pipe("metaie_structure", config={"schema": schema})
+    structure.threshold, structure.max_anchors = 0.25, 7
+    for folder in ("a", "b"):
+        nlp.to_disk(tmp_path / folder)
+        nlp = spacy.load(tmp_path / folder)
+        loaded: Any = nlp.get_pipe("metaie_structure")
+        assert loaded.schema.labels() == ["price in $", "cost in $$"]
+        assert (loaded.threshold, loaded.max_anchors) == (0.25, 7)
+
+
+def test_a_very_long_anchor_is_asked_by_its_beginning(
+    nlp: Language, asked: list[list[list[str]]]
+) -> None:
+    structure = relations(nlp, anchors_key="heads")
+    doc = Doc(nlp.vocab, words=["x" * 5000, "works"])
+    doc.spans["heads"] = [Span(doc, 0, 1, "person")]
+    structure(doc)
+    assert asked[0][0][0] == "x" * 100 + " works for"
+
+
+def test_what_can_be_no_head_does_not_count(nlp: Language, asked: list[list[list[str]]]) -> None:
+    structure = relations(nlp, max_anchors=2)
+    doc = Doc(nlp.vocab, words=["Ada", "IBM", "and", "Siemens"])
+    doc._.queries = ["person", "company"]
+    labels = ["person", "company", "company", "company"]
+    doc.spans["metaie"] = SpanGroup(
+        doc,
+        spans=[Span(doc, i, i + 1, label) for i, label in enumerate(labels)],
+        attrs={"queries": ["person", "company"], "scores": [0.5, 0.9, 0.9, 0.9]},
+    )
+    structure(doc)
+    assert asked[-1] == [["Ada works for", "Ada knows"]]
+
+
+@pytest.mark.parametrize("family", ["entities", "aspects"])
+def test_anchors_need_a_second_query(family: str, nlp: Language) -> None:
+    with pytest.raises(ValueError, match="leave out `anchors_key`"):
+        add_structure(nlp, parse_schema(SCHEMAS[family]), anchors_key="heads")

@@ -1,7 +1,7 @@
 from typing import Any
 
 import pytest
-from annotated import NLP, SCHEMAS
+from annotated import NLP, ROW, SCHEMAS
 from hypothesis import given
 from hypothesis import strategies as st
 from metaie.convert import make_doc
@@ -71,6 +71,15 @@ def rebuild(schema: Any, doc: Doc) -> Doc:
     if schema.attr:
         setattr(built._, schema.attr, schema.build(found, share_answers(questions, answers)))
     return built
+
+
+def test_anchors_need_no_label_of_their_own() -> None:
+    spans: Any = ROW["spans"]
+    row = {**ROW, "spans": [{**span, "label": "x"} for span in spans]}
+    doc = make_doc(row, NLP, structures=True)
+    for family in ("events", "roles"):
+        answers = make_answers(parse_schema(SCHEMAS[family]), doc)
+        assert {label: [s.text for s in spans] for label, spans in answers.items()} == ASKED[family]
 
 
 def test_an_unannotated_doc_is_refused(doc: Doc) -> None:

@@ -49,16 +49,24 @@ def draft_relations(docs: list[Doc], min_count: int, key: str) -> dict[str, Any]
     for relation in (relation for doc in docs for relation in doc._.relations):
         heads.setdefault(relation.label, Counter())[relation.head.label_] += 1
         tails.setdefault(relation.label, Counter())[relation.tail.label_] += 1
+    relations = {label: types for label, types in heads.items() if types.total() >= min_count}
+    entities = draft_entities(docs, min_count, key)["entities"]
+    ends = [
+        end
+        for label, types in relations.items()
+        for counts in (types, tails[label])
+        for end in take(counts, MIN_SHARE * types.total())
+    ]
     return {
-        **draft_entities(docs, min_count, key),
+        # Rare types as well, where a relation is not rare.
+        "entities": list(dict.fromkeys([*entities, *ends])),
         "relations": [
             {
                 "label": label,
                 "head": take(types, MIN_SHARE * types.total()),
                 "tail": take(tails[label], MIN_SHARE * types.total()),
             }
-            for label, types in heads.items()
-            if types.total() >= min_count
+            for label, types in relations.items()
         ],
     }
 
@@ -66,13 +74,17 @@ def draft_relations(docs: list[Doc], min_count: int, key: str) -> dict[str, Any]
 def draft_events(docs: list[Doc], min_count: int, key: str) -> dict[str, Any]:
     """The types of events, with their roles."""
     types: dict[str, Counter[str]] = {}
+    counts: Counter[str] = Counter()
     for event in (event for doc in docs for event in doc._.events):
+        counts[event.type] += 1
         roles = types.setdefault(event.type, Counter())
         for role, arguments in event.arguments.items():
             roles[role] += len(arguments)
     return {
         "events": [
-            {"type": label, "roles": take(roles, min_count)} for label, roles in types.items()
+            {"type": label, "roles": take(roles, min_count)}
+            for label, roles in types.items()
+            if counts[label] >= min_count
         ]
     }
 

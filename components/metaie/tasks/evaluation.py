@@ -17,6 +17,8 @@ from .scoring import score_structures
 from .structure import add_structure
 
 ANCHORS_KEY = "metaie.anchors"
+# What is scored of anchors alone: nothing where they are given.
+ANCHORS = ("triggers", "predicates")
 
 
 def evaluate_schema(
@@ -41,11 +43,17 @@ def evaluate_schema(
     key, labels = metaie.key, metaie.labels
     pipe = add_structure(nlp, schema, anchors_key=ANCHORS_KEY if given else None)
     bare = [make_bare(doc, schema, key, given) for doc in references]
-    docs = nlp.pipe(tqdm(bare, "Evaluate", unit="doc", disable=not progress))
+    try:
+        docs = list(nlp.pipe(tqdm(bare, "Evaluate", unit="doc", disable=not progress)))
+    finally:
+        nlp.remove_pipe(pipe.name)
+        metaie.labels = labels
     examples = [Example(doc, reference) for doc, reference in zip(docs, references, strict=True)]
-    nlp.remove_pipe(pipe.name)
-    metaie.labels = labels
-    scores = score_structures(examples, schema=schema, spans_key=key)
+    scores = {
+        name: score
+        for name, score in score_structures(examples, schema=schema, spans_key=key).items()
+        if not (given and name.rpartition("_")[0] in ANCHORS)
+    }
     if not scores:
         raise ValueError(
             f"No doc is annotated for a schema of {schema.family}. Make such docs with "

@@ -1,9 +1,9 @@
 """Events: triggers are asked by type first, then the arguments of each by role."""
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, field_validator, model_validator
 from spacy.tokens import Doc, Span
 
 from ..spans import SPANS_KEY
@@ -11,12 +11,13 @@ from .arguments import gather_arguments
 from .schema import (
     Found,
     Label,
-    Labels,
     Part,
     Schema,
+    check_repeated,
     check_template,
     choose_best,
     fill_template,
+    name_anchor,
     select,
 )
 from .structures import Event
@@ -28,7 +29,7 @@ class EventType(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     type: Label
-    roles: Labels
+    roles: Annotated[list[Label], AfterValidator(check_repeated)] = []
 
 
 class EventSchema(Schema):
@@ -66,7 +67,7 @@ class EventSchema(Schema):
     def ask(self, anchor: Span, found: Collection[str] | None = None) -> dict[str, str]:
         """Ask for the arguments of a trigger; one without a label is asked every role."""
         return {
-            role: fill_template(self.query, {"trigger": anchor.text, "role": role})
+            role: fill_template(self.query, {"trigger": name_anchor(anchor), "role": role})
             for event in self.events
             if not anchor.label_ or event.type == anchor.label_
             for role in event.roles
@@ -79,15 +80,19 @@ class EventSchema(Schema):
     def read_gold(self, doc: Doc, key: str = SPANS_KEY) -> tuple[list[Span], list[Part]]:
         """The triggers and arguments of the doc's events, those that the schema names."""
         roles = {event.type: event.roles for event in self.events}
-        events = [event for event in doc._.events if event.type in roles]
+        events = [
+            (event, Span(doc, event.trigger.start, event.trigger.end, label=event.type))
+            for event in doc._.events
+            if event.type in roles
+        ]
         parts = [
-            Part(Found(event.trigger), role, argument.span)
-            for event in events
+            Part(Found(trigger), role, argument.span)
+            for event, trigger in events
             for role, arguments in event.arguments.items()
             if role in roles[event.type]
             for argument in arguments
         ]
-        return select((event.trigger for event in events), roles), parts
+        return select((trigger for _, trigger in events), roles), parts
 
     def names(self) -> set[str]:
         """The types of events and their roles."""

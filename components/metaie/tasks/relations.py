@@ -17,6 +17,7 @@ from .schema import (
     check_template,
     choose_best,
     fill_template,
+    name_anchor,
     select,
 )
 from .structures import Relation
@@ -106,7 +107,7 @@ class RelationSchema(Schema):
         """Ask for the tails of a head; a head without a label is asked every relation."""
         return {
             relation.label: fill_template(
-                self.query, {"head": anchor.text, "relation": relation.label}
+                self.query, {"head": name_anchor(anchor), "relation": relation.label}
             )
             for relation in self.relations
             if (not anchor.label_ or anchor.label_ in relation.head)
@@ -141,8 +142,9 @@ class RelationSchema(Schema):
         tails = {relation.label: relation.tail for relation in self.relations}
         built: dict[tuple[Any, ...], Relation] = {}
         for part in parts:
-            tail = find_entity(part.span, tails[part.name], entities) if entities else part.span
             head = part.anchor.span
+            others = [one for one in entities if one.span != head]
+            tail = find_entity(part.span, tails[part.name], others) if entities else part.span
             if tail is None or (tail.start, tail.end) == (head.start, head.end):
                 continue
             score = part.anchor.score * part.score

@@ -8,7 +8,17 @@ from spacy.tokens import Doc, Span
 
 from ..spans import SPANS_KEY
 from .arguments import gather_arguments
-from .schema import Found, Label, Labels, Part, Schema, check_template, fill_template, select
+from .schema import (
+    Found,
+    Label,
+    Labels,
+    Part,
+    Schema,
+    check_template,
+    fill_template,
+    name_anchor,
+    select,
+)
 from .structures import Frame
 
 
@@ -37,20 +47,24 @@ class RoleSchema(Schema):
     def ask(self, anchor: Span, found: Collection[str] | None = None) -> dict[str, str]:
         """Ask for every role of a predicate."""
         return {
-            role: fill_template(self.query, {"predicate": anchor.text, "role": role})
+            role: fill_template(self.query, {"predicate": name_anchor(anchor), "role": role})
             for role in self.roles
         }
 
     def read_gold(self, doc: Doc, key: str = SPANS_KEY) -> tuple[list[Span], list[Part]]:
         """The predicates of the doc's frames, and the arguments in roles of the schema."""
-        parts = [
-            Part(Found(frame.predicate), role, argument.span)
+        frames = [
+            (frame, Span(doc, frame.predicate.start, frame.predicate.end, label=self.predicate))
             for frame in doc._.frames
+        ]
+        parts = [
+            Part(Found(predicate), role, argument.span)
+            for frame, predicate in frames
             for role, arguments in frame.arguments.items()
             if role in self.roles
             for argument in arguments
         ]
-        return select((frame.predicate for frame in doc._.frames), self.labels()), parts
+        return select((predicate for _, predicate in frames), self.labels()), parts
 
     def names(self) -> set[str]:
         """The roles."""

@@ -17,7 +17,9 @@ from ..decoding import choose_ents
 from ..spans import SPANS_KEY, clean_label
 from .structures import Structure
 
-FIELD = re.compile(r"\{(\w*)\}")
+FIELD = re.compile(r"\{([^{}]*)\}")
+# Of an anchor that is longer, the query names the beginning: taggers bound their labels.
+MAX_ANCHOR_CHARS = 100
 
 
 class Found(NamedTuple):
@@ -40,13 +42,31 @@ def check_distinct(values: Sequence[str]) -> Sequence[str]:
     """Raise ValueError for an empty list, or a value that is there twice."""
     if not values:
         raise ValueError("the list is empty: name at least one")
+    return check_repeated(values)
+
+
+def check_repeated(values: Sequence[str]) -> Sequence[str]:
+    """Raise ValueError for a value that is there twice."""
     repeated = sorted({value for value in values if values.count(value) > 1})
     if repeated:
         raise ValueError(f"named more than once: {', '.join(map(repr, repeated))}")
     return values
 
 
-Label = Annotated[str, BeforeValidator(clean_label)]
+def parse_label(value: object) -> str:
+    """The label, cleaned. Raises ValueError for what is none, as pydantic expects."""
+    try:
+        return clean_label(value)  # type: ignore[arg-type]
+    except TypeError as err:
+        raise ValueError(str(err)) from None
+
+
+def name_anchor(anchor: Span) -> str:
+    """An anchor as its queries name it: its words, up to 100 characters."""
+    return clean_label(anchor.text)[:MAX_ANCHOR_CHARS]
+
+
+Label = Annotated[str, BeforeValidator(parse_label)]
 Labels = Annotated[list[Label], AfterValidator(check_distinct)]
 
 

@@ -7,7 +7,7 @@ from spacy.scorer import PRFScore
 from spacy.tokens import Doc
 from spacy.training import Example
 
-from ..spans import SPANS_KEY
+from ..spans import SPANS_KEY, get_queries
 from .schema import Schema
 from .structures import Row, get_rows
 
@@ -26,7 +26,7 @@ def score_structures(
     whose reference was not annotated are left out.
 
     Returns {"relations_p", "relations_r", "relations_f"} and, by family, the like of
-    "ents", "triggers", "arguments", "aspects" and "triplets", each in [0, 1].
+    "entities", "triggers", "arguments", "aspects" and "triplets", each in [0, 1].
     """
     scores: dict[str, PRFScore] = {}
     for example in examples:
@@ -44,11 +44,11 @@ def score_structures(
 def list_facts(schema: Schema, doc: Doc, spans_key: str = SPANS_KEY) -> Facts:
     """What the doc says in the schema's terms, by measure; {} if it is not annotated."""
     if schema.attr is None:
-        labels = set(schema.labels())
-        if spans_key not in doc.spans:
+        labels = set(schema.labels()) & set(get_queries(doc, spans_key))
+        if not labels:
             return {}
         return {
-            "ents": {
+            "entities": {
                 (span.start_char, span.end_char, span.label_)
                 for span in doc.spans[spans_key]
                 if span.label_ in labels

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import srsly
 from spacy.language import Language
 from spacy.pipeline import Pipe
 from spacy.tokens import Doc, Span
@@ -79,7 +80,8 @@ def add_structure(nlp: Language, schema: Schema, **config: Any) -> "MetaIEStruct
     component = next((name for name, pipe in nlp.pipeline if isinstance(pipe, MetaIE)), None)
     if component is None:
         raise ValueError(f"The pipeline has no metaie component, only {nlp.pipe_names}.")
-    nlp.get_pipe(component).labels = schema.labels()  # type: ignore[attr-defined]
+    given = config.get("anchors_key") is not None
+    nlp.get_pipe(component).labels = [] if given else schema.labels()  # type: ignore[attr-defined]
     config = {"schema": schema.to_dict(), "component": component, **config}
     return nlp.add_pipe("metaie_structure", config=config)  # type: ignore[return-value]
 
@@ -105,6 +107,11 @@ class MetaIEStructure(Pipe):
     ) -> None:
         if max_anchors < 1:
             raise ValueError(f"max_anchors must be 1 or more, not {max_anchors}.")
+        if anchors_key is not None and schema.family in ("entities", "aspects"):
+            raise ValueError(
+                f"A schema of {schema.family} asks nothing about anchors, so there is nothing to "
+                f"do for those given under {anchors_key!r}: leave out `anchors_key`."
+            )
         self.nlp = nlp
         self.name = name
         self.schema = schema
@@ -189,6 +196,12 @@ class MetaIEStructure(Pipe):
         """What second queries are asked about: no more than `max_anchors`, the best."""
         if self.anchors_key is not None:
             found = [Found(span) for span in doc.spans.get(self.anchors_key, [])]
+            return self._bound(doc, found)
+        labels = {one.span.label_ for one in found}
+        return self._bound(doc, [one for one in found if self.schema.ask(one.span, labels)])
+
+    def _bound(self, doc: Doc, found: list[Found]) -> list[Found]:
+        """At most `max_anchors` of those found, with a warning where there are more."""
         if len(found) <= self.max_anchors:
             return found
         logger.warning(
@@ -241,21 +254,45 @@ class MetaIEStructure(Pipe):
         """Score docs with the scorer; `{}` without one."""
         if self.scorer is None:
             return {}
-        return dict(self.scorer(examples, schema=self.schema, **kwargs))
+        settings = {"spans_key": self.metaie.key, **kwargs}
+        return dict(self.scorer(examples, schema=self.schema, **settings))
+
+    @property
+    def cfg(self) -> dict[str, Any]:
+        """What is saved. A config alone would not do: it reads a label's "$" as a variable."""
+        return {
+            "schema": self.schema.to_dict(),
+            "component": self.component,
+            "anchors_key": self.anchors_key,
+            "threshold": self.threshold,
+            "max_anchors": self.max_anchors,
+        }
+
+    @cfg.setter
+    def cfg(self, cfg: dict[str, Any]) -> None:
+        self.schema = parse_schema(cfg["schema"])
+        self.component = cfg["component"]
+        self.anchors_key = cfg["anchors_key"]
+        self.threshold = cfg["threshold"]
+        self.max_anchors = cfg["max_anchors"]
 
     def to_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> None:
-        """There is nothing beside the config."""
+        """Write the settings into a folder."""
+        Path(path).mkdir(parents=True, exist_ok=True)
+        srsly.write_json(Path(path) / "cfg", self.cfg)
 
     def from_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> "MetaIEStructure":
-        """There is nothing beside the config."""
+        """Read what `to_disk` wrote."""
+        self.cfg = srsly.read_json(Path(path) / "cfg")
         return self
 
     def to_bytes(self, *, exclude: Iterable[str] = ()) -> bytes:
-        """There is nothing beside the config."""
-        return b""
+        """The settings as bytes."""
+        return srsly.json_dumps(self.cfg).encode("utf-8")
 
     def from_bytes(self, data: bytes, *, exclude: Iterable[str] = ()) -> "MetaIEStructure":
-        """There is nothing beside the config."""
+        """Read what `to_bytes` wrote."""
+        self.cfg = srsly.json_loads(data.decode("utf-8"))
         return self
 
 

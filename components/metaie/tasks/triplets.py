@@ -8,7 +8,17 @@ from spacy.tokens import Doc, Span
 
 from ..spans import SPANS_KEY
 from .aspects import POLARITIES
-from .schema import Found, Labels, Part, Schema, check_template, choose_best, fill_template, select
+from .schema import (
+    Found,
+    Labels,
+    Part,
+    Schema,
+    check_template,
+    choose_best,
+    fill_template,
+    name_anchor,
+    select,
+)
 from .structures import Triplet
 
 
@@ -50,7 +60,9 @@ class TripletSchema(Schema):
     def ask(self, anchor: Span, found: Collection[str] | None = None) -> dict[str, str]:
         """Ask for the opinion of an aspect; of one without a label, in every polarity."""
         return {
-            polarity: fill_template(self.query, {"polarity": polarity, "aspect": anchor.text})
+            polarity: fill_template(
+                self.query, {"polarity": polarity, "aspect": name_anchor(anchor)}
+            )
             for label, polarity in self.by_label().items()
             if anchor.label_ in ("", label)
         }
