@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 import spacy
+from annotated import NLP, ROW
+from metaie.convert import make_doc
 from metaie.loading import get_metaie
 from metaie.spans import set_answers
 from metaie.tagger.shim import get_shim
@@ -146,3 +148,15 @@ def make_examples(nlp: Language) -> list[Example]:
         Example(nlp.make_doc(text), annotate(nlp.make_doc(text), answers))
         for text, answers in zip(SENTENCES, ANSWERS, strict=False)
     ]
+
+
+@pytest.fixture
+def doc() -> Doc:
+    """A text that is annotated for all task families."""
+    return make_doc(ROW, NLP, structures=True)
+
+
+@pytest.fixture
+def make_text() -> Callable[[str], Doc]:
+    """Make a doc without annotation."""
+    return NLP.make_doc
