@@ -1,6 +1,6 @@
 """Few-shot F1 against the size or kind of the base transformer, as in the paper (arXiv 2404.00457).
 
-    python benchmarks/base_size.py --data DIR --bases assets/base other/base --layers 3 \
+    python benchmarks/base_size.py --data DIR --bases assets/base assets/roberta --layers 3 \
         --sets ner/conll2003 re/conll04 --seeds 0 --limit-test 500
 
 For each folder with a base transformer, a pipeline is distilled from the whole corpus into
@@ -96,6 +96,10 @@ def main() -> None:
     for n_layers in args.layers:
         target = args.starts / f"{args.bases[0].name}-{n_layers}-layers"
         bases.append(target if target.exists() else cut(args.bases[0], n_layers, target))
+    if len({base.name for base in bases}) < len(bases):
+        raise ValueError(
+            f"Give bases whose folders have different names, not {list(map(str, bases))}."
+        )
     records: list[dict[str, Any]] = []
     sizes: dict[str, int] = {}
     for base in bases:

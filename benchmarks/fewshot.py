@@ -323,7 +323,10 @@ def find_sets(args: argparse.Namespace) -> list[str]:
 
 
 def run_missing(args: argparse.Namespace, inits: Iterable[str]) -> list[dict[str, Any]]:
-    """Run what the results lack, and write them after each run; returns all of them."""
+    """Run what the results lack, and write them after each run.
+
+    Returns those of the same shots and split, whenever they were made.
+    """
     records = srsly.read_json(args.output) if args.output.exists() else []
     done = {(r["set"], r["init"], r["shots"], r["seed"], r["n_test"], r["split"]) for r in records}
     runs: list[tuple[str, str, int]] = []
@@ -344,7 +347,7 @@ def run_missing(args: argparse.Namespace, inits: Iterable[str]) -> list[dict[str
                 msg.good(f"{name}, seed {seed}, {record['init']}: {figure}")
                 records.append(record)
         srsly.write_json(args.output, records)
-    return records
+    return [r for r in records if (r["shots"], r["split"]) == (args.shots, args.split)]
 
 
 def main() -> None:

@@ -18,13 +18,13 @@ from .families import parse_schema
 from .mentions import Question, make_questions, share_answers
 from .schema import Found, Schema
 from .scoring import score_structures
-from .structures import Structure
+from .structures import STRUCTURES, Structure
 
 
 @Language.factory(
     "metaie_structure",
     requires=["doc.spans"],
-    assigns=["doc.spans"],
+    assigns=["doc.spans", "doc.ents", *(f"doc._.{attr}" for attr in STRUCTURES)],
     default_config={
         "component": "metaie",
         "anchors_key": None,
