@@ -408,3 +408,13 @@ def test_labels_and_a_schema_exclude_each_other(tmp_path: Path) -> None:
     source = write(tmp_path / "a.jsonl", structured(relations=[]))
     with pytest.raises(ValueError, match="labels or a schema"):
         convert(source, tmp_path / "a.spacy", schema=WORKS_FOR, labels=["person"])
+
+
+def test_docs_with_damaged_structures_are_named_or_skipped(tmp_path: Path) -> None:
+    good, bad = (make_doc(structured(relations=[RELATION]), NLP, structures=True) for _ in "ab")
+    bad.user_data["metaie.relations"] = [3]
+    write_docbin(tmp_path / "a.spacy", [good, bad])
+    with pytest.raises(BadRow, match=r"a\.spacy, doc 2: the relations in the user data"):
+        convert(tmp_path / "a.spacy", tmp_path / "b.spacy", schema=WORKS_FOR)
+    report = convert(tmp_path / "a.spacy", tmp_path / "b.spacy", schema=WORKS_FOR, skip_bad=True)
+    assert (report.docs, report.skipped) == (1, {"damaged relations": 1})

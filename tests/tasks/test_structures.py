@@ -36,7 +36,7 @@ def test_offsets_hold_when_tokens_change(doc: Doc) -> None:
 
 def test_a_view_of_another_text_is_refused(doc: Doc, make_text: Callable[[str], Doc]) -> None:
     row = Relation(Span(doc, 0, 1, "person"), "works for", Span(doc, 9, 10, "x")).to_dict()
-    with pytest.raises(ValueError, match=r"'lab'.* lies outside"):
+    with pytest.raises(ValueError, match=r"'lab'.* is not in the doc"):
         Relation.from_dict(make_text("Ada."), row)
 
 
@@ -47,3 +47,30 @@ def test_arguments_are_read_by_role(doc: Doc) -> None:
         "employee": ["Ada"],
         "employer": ["IBM"],
     }
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {},
+        "x",
+        3,
+        {"head": None, "label": "x", "tail": None, "score": 1.0},
+        {
+            "head": {"text": "Bob", "start": 0, "end": 3, "label": "x"},
+            "label": "x",
+            "tail": {"text": "Ada", "start": 0, "end": 3, "label": "x"},
+            "score": 1.0,
+        },
+    ],
+)
+def test_damaged_user_data_is_named(row: object, doc: Doc) -> None:
+    doc.user_data["metaie.relations"] = [row]
+    with pytest.raises(ValueError, match="the relations in the user data of the doc 'Ada works"):
+        _ = doc._.relations
+
+
+def test_part_of_a_doc_has_not_the_structures_of_the_whole(doc: Doc) -> None:
+    part = doc[5:].as_doc(copy_user_data=True)
+    with pytest.raises(ValueError, match="of another text"):
+        _ = part._.relations

@@ -12,6 +12,8 @@ from typing import Any, ClassVar, Self
 
 from spacy.tokens import Doc, Span
 
+from ..rows import BadRow
+
 Row = dict[str, Any]
 
 
@@ -178,11 +180,11 @@ def dump_span(span: Span) -> Row:
 
 
 def load_span(doc: Doc, row: Mapping[str, Any]) -> Span:
-    """Read what `dump_span` wrote. Raises ValueError if it lies outside of the doc."""
+    """Read what `dump_span` wrote. Raises ValueError if the doc has another text there."""
     span = doc.char_span(row["start"], row["end"], label=row["label"], alignment_mode="expand")
-    if span is None:
+    if span is None or doc.text[row["start"] : row["end"]] != row["text"]:
         raise ValueError(
-            f"The span {row['text']!r} ({row['start']} to {row['end']}) lies outside of the doc's "
+            f"The span {row['text']!r} ({row['start']} to {row['end']}) is not in the doc's "
             f"{len(doc.text)} characters."
         )
     return span
@@ -219,7 +221,16 @@ def to_lists(value: Any) -> Any:
 
 def _make_getter(structure: type[Structure]) -> Callable[[Doc], list[Structure]]:
     def get(doc: Doc) -> list[Structure]:
-        return [structure.from_dict(doc, row) for row in get_rows(doc, structure.attr) or ()]
+        rows = get_rows(doc, structure.attr) or ()
+        # Whatever wrote the user data, a DocBin from anywhere may hold it.
+        try:
+            return [structure.from_dict(doc, row) for row in rows]
+        except (AttributeError, KeyError, TypeError, ValueError) as err:
+            raise BadRow(
+                f"damaged {structure.attr}",
+                f"the {structure.attr} in the user data of the doc {doc.text[:40]!r} are damaged, "
+                f"or of another text ({type(err).__name__}: {err}).",
+            ) from err
 
     return get
 

@@ -60,7 +60,8 @@ def list_unknown(schema: Schema, doc: Doc, key: str = SPANS_KEY) -> Iterator[str
     names: list[str] = []
     if schema.attr in (None, "relations", "aspects"):
         names += [span.label_ for span in doc.spans.get(key, [])]
-    rows: list[dict[str, Any]] = get_rows(doc, schema.attr) or [] if schema.attr else []
+    found = getattr(doc._, schema.attr) if schema.attr else []
+    rows: list[dict[str, Any]] = [one.to_dict() for one in found]
     for row in rows:
         names += [row[field] for field in ("label", "type", "polarity") if field in row]
         for role, arguments in row.get("arguments", {}).items():
