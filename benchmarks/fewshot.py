@@ -48,8 +48,8 @@ FAMILIES = {
 MEASURES = {
     "ner": {"span": ("entities", False)},
     "re": {"relation": ("relations", False), "relation, gold heads": ("relations", True)},
-    "ee": {"argument": ("arguments", False), "trigger": ("triggers", False)},
-    "srl": {"argument, gold predicates": ("arguments", True)},
+    "ee": {"argument": ("event_arguments", False), "trigger": ("triggers", False)},
+    "srl": {"argument, gold predicates": ("frame_arguments", True)},
     "absa": {"span": ("aspects", False)},
     "aste": {"triplet": ("triplets", False)},
 }

@@ -4,12 +4,14 @@ from typing import Any
 
 import pytest
 import spacy
+from annotated import ROW, SCHEMAS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from metaie.convert import convert, make_doc, make_row, make_tokenizer
+from metaie.convert import convert, make_doc, make_row, make_tokenizer, read_annotated
 from metaie.docbin import read_docbin, write_docbin
 from metaie.rows import BadRow
 from metaie.spans import get_queries, set_answers
+from metaie.tasks.draft import draft_schema
 from metaie.tasks.families import parse_schema
 from spacy.tokens import Doc, Span
 from spacy.vocab import Vocab
@@ -402,6 +404,30 @@ def test_bad_structures_are_named_or_skipped(
         convert(source, tmp_path / "a.spacy", schema=WORKS_FOR)
     report = convert(source, tmp_path / "a.spacy", schema=WORKS_FOR, skip_bad=True)
     assert (report.docs, report.skipped.total()) == (1, 1)
+
+
+@pytest.mark.parametrize("tokens", [True, False])
+@pytest.mark.parametrize("family", SCHEMAS)
+def test_structures_go_to_jsonl_and_back(tmp_path: Path, family: str, tokens: bool) -> None:
+    schema = parse_schema(SCHEMAS[family])
+    source = write(tmp_path / "a.jsonl", ROW)
+    convert(source, tmp_path / "a.spacy", schema=schema)
+    convert(tmp_path / "a.spacy", tmp_path / "b.jsonl", tokens=tokens)
+    # With the schema everything is as it was, and without it nothing is lost.
+    for asked in (schema, None):
+        convert(tmp_path / "b.jsonl", tmp_path / "b.spacy", schema=asked)
+        (before,), (after,) = read(tmp_path / "a.spacy"), read(tmp_path / "b.spacy")
+        assert get_queries(after) == get_queries(before)
+        assert sorted(answers(after)) == sorted(answers(before))
+    # What was asked about answers is no label of the data.
+    labels = {span["label"] for span in ROW["spans"]}  # type: ignore[attr-defined]
+    for made in ("a.spacy", "b.jsonl"):
+        assert draft_schema(read_annotated(tmp_path / made), family).names() <= {
+            *schema.names(),
+            *labels,
+        }
+        report = convert(tmp_path / made, tmp_path / "c.spacy", schema=schema)
+        assert set(report.unknown) <= labels
 
 
 def test_labels_and_a_schema_exclude_each_other(tmp_path: Path) -> None:

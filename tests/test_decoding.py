@@ -90,6 +90,18 @@ def test_a_doubtful_token_does_not_cut_a_span() -> None:
     assert score == pytest.approx((0.9 * 0.45 * 0.9) ** 0.25)
 
 
+@given(probs, st.integers(1, 5), st.integers(1, 5))
+def test_certain_absences_around_change_no_answer(
+    array: numpy.ndarray, before: int, after: int
+) -> None:
+    wide = numpy.concatenate([one_hot("O" * before), array, one_hot("O" * after)])
+    bare = numpy.concatenate([one_hot("O"), array, one_hot("O")])
+    shift = before - 1
+    assert decode_spans(wide) == [
+        (s + shift, e + shift, score) for s, e, score in decode_spans(bare)
+    ]
+
+
 @given(st.integers(0, 2**32 - 1), st.lists(st.integers(1, 6), max_size=8))
 def test_no_answer_is_passed_over(seed: int, lengths: list[int]) -> None:
     rng = numpy.random.default_rng(seed)
@@ -144,6 +156,13 @@ def test_a_span_across_the_edge_of_a_window_is_found_once() -> None:
     cut[1][0] = one_hot("B")  # the second window starts within nothing it knows of
     joined = join_windows(windows, cut, 12)
     assert [(start, end) for start, end, _ in decode_spans(joined)] == [(4, 8)]
+
+
+def test_tokens_that_no_window_holds_are_outside() -> None:
+    tags = one_hot("BIOBIOBIOBIO")
+    joined = join_windows([(3, 6), (6, 9)], [tags[3:6], tags[6:9]], 12)
+    assert (joined == one_hot("OOOBIOBIOOOO")).all()
+    assert (join_windows([(3, 6)], [tags[3:6]], 12) == one_hot("OOOBIOOOOOOO")).all()
 
 
 def test_ents_are_the_best_spans_without_overlaps() -> None:

@@ -322,7 +322,7 @@ def test_a_label_beyond_the_transformer_is_refused(tiny_pipeline: Language) -> N
     doc._.queries = ["very " * 200]
     with pytest.raises(ValueError, match="wordpieces"):
         tiny_pipeline(doc)
-    doc._.queries = ["\u200b"]
+    doc._.queries = ["\u0301"]  # an accent without a letter, which the tokenizer drops
     with pytest.raises(ValueError, match="no wordpieces"):
         tiny_pipeline(doc)
 

@@ -14,7 +14,9 @@ Every doc is asked all labels of the set, so that a label without a span in it i
 known absence; a row with "queries" of its own is asked these instead.
 
 With a schema (see `metaie.tasks`), rows also hold relations, events, frames or triplets of
-their spans, and a doc is asked what the schema asks about them.
+their spans, and a doc is asked what the schema asks about them. Written to JSONL, such docs
+list what was asked about answers as "second_queries", and labels of spans that were not
+asked as "unasked_labels".
 """
 
 import re
@@ -53,11 +55,13 @@ from .spans import (
     has_queries,
     set_answers,
 )
-from .tasks.annotated_rows import read_structures
+from .tasks.annotated_rows import read_structures, write_structures
 from .tasks.schema import Schema
-from .tasks.training import ask_schema, list_unknown
+from .tasks.training import SECOND, ask_schema, drop_second, get_second, list_unknown
 
 KEPT = ("id", "genre")
+# The labels of spans that are there for relations and the like alone.
+UNASKED = "unasked_labels"
 TAG = re.compile(r"O|[BILUES]-\S.*")
 # The other common name of BILUO's last and unit.
 BIOES = str.maketrans("ES", "LU")
@@ -187,6 +191,8 @@ def _read(
         for number, doc in enumerate(read_docbin(source, nlp.vocab, key, False), start=1):
             if key not in doc.spans:
                 check_queries(doc, key, source)
+            if structures:
+                drop_second(doc, key)
             yield number, partial(_keep, doc)
     elif source.suffix == ".jsonl":
         for number, line in read_lines(source):
@@ -244,11 +250,16 @@ def make_doc(
             "the key 'spans' is missing. Write \"spans\": [] where the text holds no answer.",
         )
     spans = [_make_span(value, find_span) for value in check_list(row["spans"], "spans")]
-    doc.spans[key] = SpanGroup(doc, name=key, spans=spans)
+    second = get_row_queries(row, SECOND)
+    # Structures say what the answers to second queries are, and only they need the unasked.
+    left_out = second if structures else get_row_queries(row, UNASKED)
+    group = [span for span in spans if span.label_ not in left_out]
+    doc.spans[key] = SpanGroup(doc, name=key, spans=group)
     if structures:
         read_structures(row, spans, doc)
     elif "queries" in row:
-        _set_queries(doc, get_row_queries(row), key)
+        _set_queries(doc, [*get_row_queries(row), *second], key)
+        doc.spans[key].attrs[SECOND] = second
     doc.user_data.update(
         {name: row[name] for name in KEPT if isinstance(row.get(name), str | int | float)}
     )
@@ -383,23 +394,31 @@ def _set_queries(doc: Doc, queries: Iterable[str], key: str) -> None:
 
 
 def make_row(doc: Doc, key: str = SPANS_KEY, tokens: bool = False) -> dict[str, Any]:
-    """The doc as a row, with its queries and, where a model predicted them, its scores.
+    """The doc as a row, with its queries, its relations, events and so on, and, where a model
+    predicted them, the scores of its spans.
 
     tokens: in the shape of tokens instead of characters.
     """
     row: dict[str, Any] = {name: doc.user_data[name] for name in KEPT if name in doc.user_data}
     row.update({"tokens": [token.text for token in doc]} if tokens else {"text": doc.text})
+    spans = list(doc.spans[key])
+    structures = write_structures(doc, spans)
     row["spans"] = [
         {
             "start": span.start if tokens else span.start_char,
             "end": span.end if tokens else span.end_char,
             "label": span.label_,
         }
-        for span in doc.spans[key]
+        for span in spans
     ]
     scores = get_scores(doc, key)
     if scores is not None:
-        for span, score in zip(row["spans"], scores, strict=True):
+        # Those that only structures need come last, and have none.
+        for span, score in zip(row["spans"], scores, strict=False):
             span["score"] = round(float(score), 4)
-    row["queries"] = get_queries(doc, key)
+    queries, second = get_queries(doc, key), get_second(doc, key)
+    row["queries"] = [label for label in queries if label not in second]
+    unasked = dict.fromkeys(span.label_ for span in spans if span.label_ not in queries)
+    row.update({name: list(own) for name, own in ((SECOND, second), (UNASKED, unasked)) if own})
+    row.update(structures)
     return row

@@ -26,8 +26,8 @@ def choose_windows(windows: Sequence[tuple[int, int]], n_tokens: int) -> numpy.n
     The edges of the text are none: there is nothing beyond them that a window
     could have missed.
 
-    windows: [(start, end), ...] that together cover the `n_tokens` tokens.
-    Returns an int array of shape (n_tokens,).
+    windows: [(start, end), ...] of the `n_tokens` tokens.
+    Returns an int array of shape (n_tokens,), 0 for tokens that no window holds.
     """
     chosen = numpy.zeros(n_tokens, dtype="int64")
     best = numpy.full(n_tokens, -1, dtype="int64")
@@ -47,16 +47,24 @@ def join_windows(
 ) -> Floats2d:
     """Join the answers of overlapping windows, so that each token is read once.
 
-    probs: one (end - start, 3) array a window. Returns (n_tokens, 3).
+    probs: one (end - start, 3) array a window. Returns (n_tokens, 3); tokens that no window
+    holds are O.
     """
-    if len(windows) == 1:
+    if len(windows) == 1 and len(probs[0]) == n_tokens:
         return probs[0]
     chosen = choose_windows(windows, n_tokens)
-    joined = numpy.empty((n_tokens, len(TAGS)), dtype="float32")
+    joined = make_outside(n_tokens)
     for i, ((start, end), window_probs) in enumerate(zip(windows, probs, strict=True)):
         mine = chosen[start:end] == i
         joined[start:end][mine] = window_probs[mine]
-    return cast(Floats2d, joined)
+    return joined
+
+
+def make_outside(n_tokens: int) -> Floats2d:
+    """The tag probabilities (n_tokens, 3) of tokens that are all O."""
+    probs = numpy.zeros((n_tokens, len(TAGS)), dtype="float32")
+    probs[:, O] = 1.0
+    return cast(Floats2d, probs)
 
 
 def may_answer(probs: Sequence[Floats2d]) -> numpy.ndarray:
@@ -94,17 +102,19 @@ def decode_batch(probs: Sequence[Floats2d]) -> list[list[tuple[int, int, float]]
     probs: one (tokens, 3) array a query. Returns [(start, end, score), ...] for each query,
     from left to right, without overlaps.
     """
-    ends = numpy.cumsum([len(p) for p in probs], dtype="int64")
     spans: list[list[tuple[int, int, float]]] = [[] for _ in probs]
-    if not len(probs) or not ends[-1]:
+    # Of a long text with few windows asked, hardly more than these is read.
+    firsts, parts = zip(*map(cut_outside, probs), strict=True) if len(probs) else ((), ())
+    ends = numpy.cumsum([len(part) for part in parts], dtype="int64")
+    if not len(parts) or not ends[-1]:
         return spans
-    flat = cast(Floats2d, numpy.concatenate(list(probs)))
+    flat = cast(Floats2d, numpy.concatenate(parts))
     logs = take_log(flat)
     tags = find_best_tags(flat, ends)
     starts = numpy.flatnonzero(tags == B)
     owners = numpy.searchsorted(ends, starts, side="right")
     for start, i in zip(starts.tolist(), owners.tolist(), strict=True):
-        begin, stop = int(ends[i]) - len(probs[i]), int(ends[i])
+        begin, stop = int(ends[i]) - len(parts[i]), int(ends[i])
         end = start + 1
         while end < stop and tags[end] == I:
             end += 1
@@ -112,8 +122,21 @@ def decode_batch(probs: Sequence[Floats2d]) -> list[list[tuple[int, int, float]]
         if end < stop:
             total += numpy.log(max(1.0 - float(flat[end, I]), EPSILON))
         score = numpy.exp(total / (end - start + (end < stop)))
-        spans[i].append((start - begin, end - begin, float(score)))
+        first = firsts[i] - begin
+        spans[i].append((first + start, first + end, float(score)))
     return spans
+
+
+def cut_outside(probs: Floats2d) -> tuple[int, Floats2d]:
+    """Cut tokens that are O for certain off the ends, but for one that a span may begin or end at.
+
+    Returns (how many are cut off in front, what is left).
+    """
+    tokens = numpy.flatnonzero(probs[:, O] < 1.0)
+    if not len(tokens):
+        return 0, probs[:0]
+    start = max(int(tokens[0]) - 1, 0)
+    return start, probs[start : int(tokens[-1]) + 2]
 
 
 def take_log(probs: Floats2d) -> numpy.ndarray:

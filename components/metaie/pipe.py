@@ -15,7 +15,17 @@ from spacy.vocab import Vocab
 from thinc.api import Config, Model, Optimizer, set_dropout_rate
 from thinc.types import Floats2d
 
-from .decoding import TAGS, B, I, O, choose_ents, decode_batch, join_windows, may_answer
+from .decoding import (
+    TAGS,
+    B,
+    I,
+    O,
+    choose_ents,
+    decode_batch,
+    join_windows,
+    make_outside,
+    may_answer,
+)
 from .loss import TagLoss, create_tag_loss
 from .queries import Query, cut_windows, make_queries
 from .routing import IsOpen, LabelRouter, Routes
@@ -314,27 +324,22 @@ class MetaIE(TrainablePipe):
         asked: the labels, for each doc.
         every: also where no token is likely to be in an answer.
         is_open: takes (number of the doc, first token, last token + 1, label) and says
-            whether to ask; where it does not, all tokens are O.
+            whether to ask; tokens that are in no window that is asked are O.
         Yields (number of the doc, label, probabilities of shape (tokens, 3)).
         """
         window, stride = self.cfg["window"], self.cfg["stride"]
         queries: list[Query] = []
-        owners: list[int] = []
-        closed: list[bool] = []
+        # Of each query: the number of its doc, and whether it is the last of its label there.
+        places: list[tuple[int, bool]] = []
         # By label, of the doc whose windows are not yet all read.
         read: dict[str, list[tuple[tuple[int, int], Floats2d]]] = {}
         hopeful: set[str] = set()
 
-        def predict() -> Iterator[tuple[Floats2d, bool]]:
-            predicted = self.model.predict(
-                [query for query, shut in zip(queries, closed, strict=True) if not shut]
-            )
-            answers = zip(predicted, may_answer(predicted), strict=True)
-            for query, shut in zip(queries, closed, strict=True):
-                yield (make_tags(query, ()), False) if shut else next(answers)
-
         def flush() -> Iterator[tuple[int, str, Floats2d]]:
-            for query, i, (probs, may) in zip(queries, owners, predict(), strict=True):
+            predicted = self.model.predict(queries)
+            for query, (i, is_last), probs, may in zip(
+                queries, places, predicted, may_answer(predicted), strict=True
+            ):
                 if len(query) == len(query.doc):
                     if may or every:
                         yield i, query.label, probs
@@ -342,24 +347,30 @@ class MetaIE(TrainablePipe):
                 read.setdefault(query.label, []).append(((query.start, query.end), probs))
                 if may or every:
                     hopeful.add(query.label)
-                if query.end == len(query.doc):
+                if is_last:
                     windows, parts = zip(*read.pop(query.label), strict=True)
                     if query.label in hopeful:
                         hopeful.remove(query.label)
                         yield i, query.label, join_windows(windows, parts, len(query.doc))
             queries.clear()
-            owners.clear()
-            closed.clear()
+            places.clear()
 
         n_tokens = 0
         for i, doc in enumerate(docs):
             for labels in minibatch(asked[i], LABEL_BLOCK):
-                for query in make_queries(doc, labels, window, stride):
-                    queries.append(query)
-                    owners.append(i)
-                    closed.append(
-                        is_open is not None and not is_open(i, query.start, query.end, query.label)
+                block = [
+                    query
+                    for query in make_queries(doc, labels, window, stride)
+                    if is_open is None or is_open(i, query.start, query.end, query.label)
+                ]
+                last = {query.label: query for query in block}
+                if every and len(doc):
+                    yield from (
+                        (i, label, make_outside(len(doc))) for label in labels if label not in last
                     )
+                for query in block:
+                    queries.append(query)
+                    places.append((i, last[query.label] is query))
                     n_tokens += len(query)
                     if n_tokens >= BUFFER_TOKENS:
                         yield from flush()

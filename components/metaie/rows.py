@@ -79,9 +79,9 @@ def get_text(row: dict[str, Any]) -> str:
     return check_unicode(row["text"], "text")
 
 
-def get_row_queries(row: dict[str, Any]) -> list[str]:
-    """The labels under the row's "queries", cleaned, each once. Raises BadRow."""
-    labels = [check_label(label) for label in check_list(row["queries"], "queries")]
+def get_row_queries(row: dict[str, Any], name: str = "queries") -> list[str]:
+    """The labels under the row's "queries", or another name, cleaned, each once. Raises BadRow."""
+    labels = [check_label(label) for label in check_list(row.get(name, []), name)]
     return list(dict.fromkeys(labels))
 
 

@@ -19,12 +19,13 @@ SPANS_KEY = "metaie"
 def clean_label(label: str) -> str:
     """Collapse a label's white space and strip its ends.
 
-    Raises ValueError if nothing is left, TypeError if it is not a string.
+    Raises ValueError if nothing is left to see, TypeError if it is not a string.
     """
     if not isinstance(label, str):
         raise TypeError(f"A label must be a string, not {type(label).__name__}: {label!r}")
     cleaned = " ".join(label.split())
-    if not cleaned:
+    # Zero-width and control characters are none that a tokenizer keeps.
+    if not any(char.isprintable() and not char.isspace() for char in cleaned):
         raise ValueError(
             f"The label {label!r} is empty. Give a phrase that says what to look for, "
             "such as 'Person' or 'Reason for the delay'."
@@ -69,8 +70,12 @@ def get_answers(doc: Doc, key: str = SPANS_KEY) -> dict[str, list[Span]]:
 
 
 def get_scores(doc: Doc, key: str = SPANS_KEY) -> Floats1d | None:
-    """One score in [0, 1] a span of the group, or None where no model predicted them."""
-    return doc.spans[key].attrs.get("scores") if key in doc.spans else None
+    """One score in [0, 1] a span of the group, or None where no model predicted them.
+
+    None as well where spans were added or taken away since: whose a score is, is not known then.
+    """
+    scores = doc.spans[key].attrs.get("scores") if key in doc.spans else None
+    return scores if scores is not None and len(scores) == len(doc.spans[key]) else None
 
 
 def get_tags(doc: Doc, key: str = SPANS_KEY) -> numpy.ndarray | None:

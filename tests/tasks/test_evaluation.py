@@ -62,7 +62,7 @@ def test_what_is_given_is_not_scored(eager_model_dir: Path) -> None:
     nlp = spacy.load(eager_model_dir)
     schema = parse_schema(SCHEMAS["events"])
     scores = evaluate_schema(nlp, [make_reference(schema)], schema, given=True)
-    assert {name.rpartition("_")[0] for name in scores} == {"arguments"}
+    assert {name.rpartition("_")[0] for name in scores} == {"event_arguments"}
 
 
 def test_docs_without_annotation_are_refused(eager_model_dir: Path) -> None:

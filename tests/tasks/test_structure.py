@@ -213,7 +213,7 @@ def test_scores_count_what_is_wrong_and_what_is_missing() -> None:
     scores = score_structures([Example(guess, gold)], schema=schema)
     assert scores == {
         **{f"triggers_{letter}": 1.0 for letter in "prf"},
-        **{f"arguments_{letter}": 0.5 for letter in "prf"},
+        **{f"event_arguments_{letter}": 0.5 for letter in "prf"},
     }
 
 
@@ -263,3 +263,30 @@ def test_what_can_be_no_head_does_not_count(nlp: Language, asked: list[list[list
 def test_anchors_need_a_second_query(family: str, nlp: Language) -> None:
     with pytest.raises(ValueError, match="leave out `anchors_key`"):
         add_structure(nlp, parse_schema(SCHEMAS[family]), anchors_key="heads")
+
+
+def test_spans_that_something_else_adds_are_answers(nlp: Language) -> None:
+    relations(nlp)
+
+    @Language.component("add_company")
+    def add_company(doc: Doc) -> Doc:
+        doc.spans["metaie"].append(Span(doc, 3, 4, "company"))
+        return doc
+
+    nlp.add_pipe("add_company", after="metaie")
+    doc = nlp(TEXT)
+    assert get_queries(doc) == ["person", "company"]
+    # The label was not asked again.
+    assert [s.text for s in doc.spans["metaie"] if s.label_ == "company"] == ["IBM"]
+
+
+def test_one_component_an_attribute(nlp: Language) -> None:
+    relations(nlp)
+    with pytest.raises(ValueError, match="overwrite the relations of 'metaie_structure'"):
+        nlp.add_pipe("metaie_structure", name="more", config={"schema": SCHEMAS["relations"]})
+    nlp.add_pipe("metaie_structure", name="events", config={"schema": SCHEMAS["events"]})
+    gold = make_doc(ROW, NLP, structures=True)
+    for family in ("relations", "events"):
+        ask_schema(parse_schema(SCHEMAS[family]), gold)
+    names = {name.rpartition("_")[0] for name in nlp.evaluate([Example(nlp(TEXT), gold)])}
+    assert {"relations", "triggers", "event_arguments"} <= names

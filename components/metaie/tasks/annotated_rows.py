@@ -1,4 +1,4 @@
-"""Structures in rows of JSONL: they point to the row's spans by number.
+"""Structures in rows of JSONL, read and written: they point to the row's spans by number.
 
     {"tokens": ["Ada", "works", "for", "IBM", "."],
      "spans": [{"start": 0, "end": 1, "label": "person"},
@@ -16,7 +16,19 @@ from typing import Any
 from spacy.tokens import Doc, Span
 
 from ..rows import BadRow, check_label, check_list, shorten
-from .structures import Argument, Event, Frame, Relation, Structure, Triplet
+from .structures import (
+    Argument,
+    Arguments,
+    Event,
+    Frame,
+    Relation,
+    Structure,
+    Triplet,
+    get_rows,
+)
+
+# Takes a span, gives its number in the row.
+Point = Callable[[Span], int]
 
 
 def read_structures(row: Mapping[str, Any], spans: Sequence[Span], doc: Doc) -> None:
@@ -93,6 +105,76 @@ def read_triplet(value: Mapping[str, Any], spans: Sequence[Span]) -> Triplet:
     """Read a triplet. Raises BadRow."""
     aspect, opinion = get_span(value, "aspect", spans), get_span(value, "opinion", spans)
     return Triplet(aspect, get_label(value, "polarity"), opinion)
+
+
+def write_structures(doc: Doc, spans: list[Span]) -> dict[str, list[dict[str, Any]]]:
+    """What `read_structures` reads, of all structures that the doc has.
+
+    spans: the row's spans; what structures need is added.
+    """
+    numbers: dict[tuple[int, int, str], int] = {}
+    places: dict[tuple[int, int], int] = {}
+
+    def add(span: Span, number: int) -> int:
+        numbers.setdefault((span.start, span.end, span.label_), number)
+        return places.setdefault((span.start, span.end), number)
+
+    def point(span: Span) -> int:
+        """The number of the span, or of another one in its place."""
+        at = (span.start, span.end)
+        number = numbers.get((*at, span.label_), places.get(at))
+        if number is None:
+            spans.append(span)
+            number = add(span, len(spans) - 1)
+        return number
+
+    for i, span in enumerate(spans):
+        add(span, i)
+    return {
+        attr: [write(one, point) for one in getattr(doc._, attr)]
+        for attr, write in WRITERS.items()
+        if get_rows(doc, attr) is not None
+    }
+
+
+def write_arguments(arguments: Arguments, point: Point) -> list[dict[str, Any]]:
+    """The arguments, one after the other."""
+    return [
+        {"span": point(argument.span), "role": role}
+        for role, own in arguments.items()
+        for argument in own
+    ]
+
+
+def write_relation(one: Any, point: Point) -> dict[str, Any]:
+    """The row of a relation."""
+    return {"head": point(one.head), "tail": point(one.tail), "label": one.label}
+
+
+def write_event(one: Any, point: Point) -> dict[str, Any]:
+    """The row of an event."""
+    arguments = write_arguments(one.arguments, point)
+    return {"trigger": point(one.trigger), "label": one.type, "arguments": arguments}
+
+
+def write_frame(one: Any, point: Point) -> dict[str, Any]:
+    """The row of a frame."""
+    arguments = write_arguments(one.arguments, point)
+    return {"predicate": point(one.predicate), "arguments": arguments}
+
+
+def write_triplet(one: Any, point: Point) -> dict[str, Any]:
+    """The row of a triplet."""
+    polarity = one.polarity
+    return {"aspect": point(one.aspect), "opinion": point(one.opinion), "polarity": polarity}
+
+
+WRITERS: dict[str, Callable[[Any, Point], dict[str, Any]]] = {
+    "relations": write_relation,
+    "events": write_event,
+    "frames": write_frame,
+    "triplets": write_triplet,
+}
 
 
 READERS: dict[str, Callable[[Mapping[str, Any], Sequence[Span]], Structure]] = {

@@ -1,16 +1,21 @@
 """Aspect sentiment: `positive aspect` and its like are asked, and that is all."""
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import field_validator
 from spacy.tokens import Doc, Span
 
 from ..spans import SPANS_KEY
-from .schema import Found, Labels, Part, Schema, check_template, choose_best, fill_template, select
+from .schema import Found, Labels, Part, Schema, choose_best, fill_template, select, template
 from .structures import Aspect
 
 POLARITIES = ["positive", "negative", "neutral"]
+PolarityQuery = Annotated[str, template("polarity")]
+
+
+def ask_polarities(query: str, polarities: Iterable[str]) -> dict[str, str]:
+    """The queries for aspects, each with the polarity that it asks for."""
+    return {fill_template(query, {"polarity": polarity}): polarity for polarity in polarities}
 
 
 class AspectSchema(Schema):
@@ -23,19 +28,11 @@ class AspectSchema(Schema):
     attr = "aspects"
     family: Literal["aspects"] = "aspects"
     polarities: Labels = POLARITIES
-    query: str = "{polarity} aspect"
-
-    @field_validator("query")
-    @classmethod
-    def _check_query(cls, query: str) -> str:
-        return check_template(query, "polarity")
+    query: PolarityQuery = "{polarity} aspect"
 
     def by_label(self) -> dict[str, str]:
         """The polarity that each query asks for."""
-        return {
-            fill_template(self.query, {"polarity": polarity}): polarity
-            for polarity in self.polarities
-        }
+        return ask_polarities(self.query, self.polarities)
 
     def labels(self) -> list[str]:
         """A query for each polarity."""

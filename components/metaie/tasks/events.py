@@ -1,9 +1,9 @@
 """Events: triggers are asked by type first, then the arguments of each by role."""
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict
 from spacy.tokens import Doc, Span
 
 from ..spans import SPANS_KEY
@@ -14,11 +14,12 @@ from .schema import (
     Part,
     Schema,
     check_repeated,
-    check_template,
     choose_best,
+    distinct_by,
     fill_template,
     name_anchor,
     select,
+    template,
 )
 from .structures import Event
 
@@ -42,23 +43,8 @@ class EventSchema(Schema):
 
     attr = "events"
     family: Literal["events"] = "events"
-    events: list[EventType]
-    query: str = "{role} of {trigger}"
-
-    @field_validator("query")
-    @classmethod
-    def _check_query(cls, query: str) -> str:
-        return check_template(query, "trigger", "role")
-
-    @model_validator(mode="after")
-    def _check_types(self) -> Self:
-        types = self.labels()
-        if not types:
-            raise ValueError("the list of events is empty: name at least one")
-        repeated = sorted({label for label in types if types.count(label) > 1})
-        if repeated:
-            raise ValueError(f"events named more than once: {', '.join(map(repr, repeated))}")
-        return self
+    events: Annotated[list[EventType], distinct_by("type")]
+    query: Annotated[str, template("trigger", "role")] = "{role} of {trigger}"
 
     def labels(self) -> list[str]:
         """The types of events, whose answers are triggers."""

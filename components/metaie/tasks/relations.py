@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 from spacy.tokens import Doc, Span
 
 from ..spans import SPANS_KEY
@@ -14,11 +14,12 @@ from .schema import (
     Labels,
     Part,
     Schema,
-    check_template,
     choose_best,
+    distinct_by,
     fill_template,
     name_anchor,
     select,
+    template,
 )
 from .structures import Relation
 
@@ -72,22 +73,11 @@ class RelationSchema(Schema):
     attr = "relations"
     family: Literal["relations"] = "relations"
     entities: Labels
-    relations: list[RelationType]
-    query: str = "{head} {relation}"
-
-    @field_validator("query")
-    @classmethod
-    def _check_query(cls, query: str) -> str:
-        return check_template(query, "head", "relation")
+    relations: Annotated[list[RelationType], distinct_by("label")]
+    query: Annotated[str, template("head", "relation")] = "{head} {relation}"
 
     @model_validator(mode="after")
     def _check_types(self) -> Self:
-        if not self.relations:
-            raise ValueError("the list of relations is empty: name at least one")
-        labels = [relation.label for relation in self.relations]
-        repeated = sorted({label for label in labels if labels.count(label) > 1})
-        if repeated:
-            raise ValueError(f"relations named more than once: {', '.join(map(repr, repeated))}")
         for relation in self.relations:
             for end, types in (("head", relation.head), ("tail", relation.tail)):
                 unknown = [label for label in types if label not in self.entities]
@@ -138,13 +128,17 @@ class RelationSchema(Schema):
 
         found: the entities; without any, as where heads were given, tails stay as they are.
         """
-        entities = list(found)
+        by_token: dict[int, list[Found]] = {}
+        for entity in found:
+            for token in range(entity.span.start, entity.span.end):
+                by_token.setdefault(token, []).append(entity)
         tails = {relation.label: relation.tail for relation in self.relations}
         built: dict[tuple[Any, ...], Relation] = {}
         for part in parts:
             head = part.anchor.span
-            others = [one for one in entities if one.span != head]
-            tail = find_entity(part.span, tails[part.name], others) if entities else part.span
+            near = [one for token in part.span for one in by_token.get(token.i, ())]
+            others = [one for one in near if one.span != head]
+            tail = find_entity(part.span, tails[part.name], others) if by_token else part.span
             if tail is None or (tail.start, tail.end) == (head.start, head.end):
                 continue
             score = part.anchor.score * part.score

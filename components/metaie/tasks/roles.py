@@ -1,9 +1,8 @@
 """Semantic roles: predicates are asked first, or given, then the arguments of each by role."""
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import field_validator
 from spacy.tokens import Doc, Span
 
 from ..spans import SPANS_KEY
@@ -14,10 +13,10 @@ from .schema import (
     Labels,
     Part,
     Schema,
-    check_template,
     fill_template,
     name_anchor,
     select,
+    template,
 )
 from .structures import Frame
 
@@ -33,12 +32,7 @@ class RoleSchema(Schema):
     family: Literal["roles"] = "roles"
     predicate: Label = "predicate"
     roles: Labels
-    query: str = "{role} of {predicate}"
-
-    @field_validator("query")
-    @classmethod
-    def _check_query(cls, query: str) -> str:
-        return check_template(query, "predicate", "role")
+    query: Annotated[str, template("predicate", "role")] = "{role} of {predicate}"
 
     def labels(self) -> list[str]:
         """The query for predicates."""

@@ -56,9 +56,12 @@ def check_repeated(values: Sequence[str]) -> Sequence[str]:
 def parse_label(value: object) -> str:
     """The label, cleaned. Raises ValueError for what is none, as pydantic expects."""
     try:
-        return clean_label(value)  # type: ignore[arg-type]
+        label = clean_label(value)  # type: ignore[arg-type]
     except TypeError as err:
         raise ValueError(str(err)) from None
+    if "${" in label:
+        raise ValueError(f"the label {label!r} holds '${{', which configs read as a variable")
+    return label
 
 
 def name_anchor(anchor: Span) -> str:
@@ -70,18 +73,31 @@ Label = Annotated[str, BeforeValidator(parse_label)]
 Labels = Annotated[list[Label], AfterValidator(check_distinct)]
 
 
-def check_template(template: str, *names: str) -> str:
-    """Raise ValueError unless each of the names is there, in braces, and no other."""
-    fields = FIELD.findall(template)
-    if set(fields) != set(names):
-        wanted = " and ".join(f"{{{name}}}" for name in names)
-        raise ValueError(f"the query {template!r} must hold {wanted}, and no other name in braces")
-    return clean_label(template)
+def distinct_by(attribute: str) -> AfterValidator:
+    """A check that a list is not empty, and no two of its items have the attribute in common."""
+
+    def check(items: Sequence[Any]) -> Sequence[Any]:
+        check_distinct([getattr(item, attribute) for item in items])
+        return items
+
+    return AfterValidator(check)
 
 
-def fill_template(template: str, values: Mapping[str, str]) -> str:
+def template(*names: str) -> AfterValidator:
+    """A check that a query holds each of the names in braces, and no other."""
+
+    def check(query: str) -> str:
+        if set(FIELD.findall(query)) != set(names):
+            wanted = " and ".join(f"{{{name}}}" for name in names)
+            raise ValueError(f"the query {query!r} must hold {wanted}, and no other name in braces")
+        return parse_label(query)
+
+    return AfterValidator(check)
+
+
+def fill_template(query: str, values: Mapping[str, str]) -> str:
     """Put the values where their names stand; what they hold is not read again."""
-    return clean_label(FIELD.sub(lambda match: values[match[1]], template))
+    return clean_label(FIELD.sub(lambda match: values[match[1]], query))
 
 
 class Schema(BaseModel, ABC):

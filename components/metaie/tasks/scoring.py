@@ -26,7 +26,8 @@ def score_structures(
     whose reference was not annotated are left out.
 
     Returns {"relations_p", "relations_r", "relations_f"} and, by family, the like of
-    "entities", "triggers", "arguments", "aspects" and "triplets", each in [0, 1].
+    "entities", "triggers", "event_arguments", "predicates", "frame_arguments", "aspects" and
+    "triplets", each in [0, 1].
     """
     scores: dict[str, PRFScore] = {}
     for example in examples:
@@ -81,7 +82,7 @@ def list_events(schema: Any, rows: Iterable[Row]) -> Facts:
     rows = [row for row in rows if row["type"] in roles]
     return {
         "triggers": {(row["type"], *place(row["trigger"])) for row in rows},
-        "arguments": {
+        "event_arguments": {
             (row["type"], role, *place(argument))
             for row in rows
             for role, arguments in row["arguments"].items()
@@ -96,7 +97,7 @@ def list_frames(schema: Any, rows: Iterable[Row]) -> Facts:
     rows = list(rows)
     return {
         "predicates": {place(row["predicate"]) for row in rows},
-        "arguments": {
+        "frame_arguments": {
             (*place(row["predicate"]), role, *place(argument))
             for row in rows
             for role, arguments in row["arguments"].items()

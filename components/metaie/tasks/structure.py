@@ -13,7 +13,7 @@ from spacy.util import logger, minibatch
 from ..decoding import choose_ents
 from ..pipe import MetaIE, check_threshold
 from ..queries import cut_windows
-from ..spans import get_queries, get_scores, set_answers
+from ..spans import get_answers, get_queries, get_scores, set_answers
 from .families import parse_schema
 from .mentions import Question, make_questions, share_answers
 from .schema import Found, Schema
@@ -53,11 +53,21 @@ def make_structure(
     max_anchors: about how many heads, triggers and so on of a doc second queries are asked; of
         more, those with the best scores.
     scorer: the scoring method.
+
+    The component asks the pipeline that it is made for, even where another one takes it over
+    with `source`: add it there anew.
     """
+    parsed = parse_schema(schema)
+    for other, pipe in nlp.pipeline:
+        if isinstance(pipe, MetaIEStructure) and pipe.schema.attr == parsed.attr:
+            raise ValueError(
+                f"The component {name!r} would overwrite the {parsed.family} of {other!r}: merge "
+                "their schemas into one."
+            )
     return MetaIEStructure(
         nlp,
         name,
-        parse_schema(schema),
+        parsed,
         component=component,
         anchors_key=anchors_key,
         threshold=threshold,
@@ -170,20 +180,21 @@ class MetaIEStructure(Pipe):
         if self.anchors_key is not None:
             return [[] for _ in docs]
         metaie, labels = self.metaie, self.schema.labels()
-        missing = [
-            [label for label in labels if label not in get_queries(doc, metaie.key)] for doc in docs
-        ]
-        asking = [i for i, own in enumerate(missing) if own]
-        asked = metaie.ask([docs[i] for i in asking], [missing[i] for i in asking])
-        for i, prediction in zip(asking, asked, strict=True):
-            doc = docs[i]
+        # Also the labels of spans that something else added to the group have their answers.
+        known = [get_answers(doc, metaie.key) for doc in docs]
+        missing = [[label for label in labels if label not in own] for own in known]
+        asked = metaie.ask(docs, missing)
+        for doc, own, prediction in zip(docs, known, asked, strict=True):
+            queries = [*own, *prediction.queries]
+            if queries == get_queries(doc, metaie.key):
+                continue
             old = list(doc.spans.get(metaie.key, []))
             scores = get_scores(doc, metaie.key)
             new = [Span(doc, start, end, label) for start, end, label, _ in prediction.answers]
             set_answers(
                 doc,
                 [*old, *new],
-                [*get_queries(doc, metaie.key), *missing[i]],
+                queries,
                 [
                     *(scores if scores is not None else [1.0] * len(old)),
                     *(score for *_, score in prediction.answers),

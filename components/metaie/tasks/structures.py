@@ -5,9 +5,9 @@ in `doc.user_data` as plain JSON with offsets in characters, so a DocBin that st
 data, `to_bytes` and other processes carry them.
 """
 
-from abc import ABC, abstractmethod
+import warnings
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Self
 
 from spacy.tokens import Doc, Span
@@ -17,45 +17,24 @@ from ..rows import BadRow
 Row = dict[str, Any]
 
 
-class Structure(ABC):
+@dataclass(frozen=True)
+class Structure:
     """A thing found: knows the extension attribute it is kept under, and its JSON view."""
 
     attr: ClassVar[str]
 
-    @abstractmethod
     def to_dict(self) -> Row:
         """A JSON-serialisable view; offsets in characters, `end` exclusive."""
+        return {one.name: DUMP.get(one.type, keep)(getattr(self, one.name)) for one in fields(self)}
 
     @classmethod
-    @abstractmethod
     def from_dict(cls, doc: Doc, row: Mapping[str, Any]) -> Self:
-        """Read the view of something in `doc`."""
-
-
-@dataclass(frozen=True)
-class Relation(Structure):
-    """`head` stands in the relation `label` to `tail`; the spans' labels are their types."""
-
-    attr: ClassVar[str] = "relations"
-    head: Span
-    label: str
-    tail: Span
-    score: float = 1.0
-
-    def to_dict(self) -> Row:
-        """A JSON-serialisable view; offsets in characters, `end` exclusive."""
-        return {
-            "head": dump_span(self.head),
-            "label": self.label,
-            "tail": dump_span(self.tail),
-            "score": self.score,
+        """Read the view of something in `doc`. Raises ValueError if the doc has another text."""
+        values = {
+            one.name: LOAD[one.type](doc, row[one.name]) if one.type in LOAD else row[one.name]
+            for one in fields(cls)
         }
-
-    @classmethod
-    def from_dict(cls, doc: Doc, row: Mapping[str, Any]) -> Self:
-        """Read the view of a relation in `doc`."""
-        head, tail = load_span(doc, row["head"]), load_span(doc, row["tail"])
-        return cls(head, row["label"], tail, row["score"])
+        return cls(**values)
 
 
 @dataclass(frozen=True)
@@ -70,98 +49,56 @@ Arguments = Mapping[str, list[Argument]]
 
 
 @dataclass(frozen=True)
+class Relation(Structure):
+    """`head` stands in the relation `label` to `tail`; the spans' labels are their types."""
+
+    attr = "relations"
+    head: Span
+    label: str
+    tail: Span
+    score: float = 1.0
+
+
+@dataclass(frozen=True)
 class Event(Structure):
     """An event of a type, said by `trigger`, with arguments by role; roles without are absent."""
 
-    attr: ClassVar[str] = "events"
+    attr = "events"
     trigger: Span
     type: str
     arguments: Arguments = field(default_factory=dict)
     score: float = 1.0
-
-    def to_dict(self) -> Row:
-        """A JSON-serialisable view; offsets in characters, `end` exclusive."""
-        return {
-            "trigger": dump_span(self.trigger),
-            "type": self.type,
-            "arguments": dump_arguments(self.arguments),
-            "score": self.score,
-        }
-
-    @classmethod
-    def from_dict(cls, doc: Doc, row: Mapping[str, Any]) -> Self:
-        """Read the view of an event in `doc`."""
-        trigger, arguments = load_span(doc, row["trigger"]), load_arguments(doc, row["arguments"])
-        return cls(trigger, row["type"], arguments, row["score"])
 
 
 @dataclass(frozen=True)
 class Frame(Structure):
     """A predicate with its arguments by semantic role; roles without are absent."""
 
-    attr: ClassVar[str] = "frames"
+    attr = "frames"
     predicate: Span
     arguments: Arguments = field(default_factory=dict)
     score: float = 1.0
-
-    def to_dict(self) -> Row:
-        """A JSON-serialisable view; offsets in characters, `end` exclusive."""
-        return {
-            "predicate": dump_span(self.predicate),
-            "arguments": dump_arguments(self.arguments),
-            "score": self.score,
-        }
-
-    @classmethod
-    def from_dict(cls, doc: Doc, row: Mapping[str, Any]) -> Self:
-        """Read the view of a frame in `doc`."""
-        predicate = load_span(doc, row["predicate"])
-        return cls(predicate, load_arguments(doc, row["arguments"]), row["score"])
 
 
 @dataclass(frozen=True)
 class Aspect(Structure):
     """What a polarity, such as "positive", is expressed of."""
 
-    attr: ClassVar[str] = "aspects"
+    attr = "aspects"
     span: Span
     polarity: str
     score: float = 1.0
-
-    def to_dict(self) -> Row:
-        """A JSON-serialisable view; offsets in characters, `end` exclusive."""
-        return {"span": dump_span(self.span), "polarity": self.polarity, "score": self.score}
-
-    @classmethod
-    def from_dict(cls, doc: Doc, row: Mapping[str, Any]) -> Self:
-        """Read the view of an aspect in `doc`."""
-        return cls(load_span(doc, row["span"]), row["polarity"], row["score"])
 
 
 @dataclass(frozen=True)
 class Triplet(Structure):
     """An aspect, the polarity of what is said of it, and the words that say so."""
 
-    attr: ClassVar[str] = "triplets"
+    attr = "triplets"
     aspect: Span
     polarity: str
     opinion: Span
     score: float = 1.0
-
-    def to_dict(self) -> Row:
-        """A JSON-serialisable view; offsets in characters, `end` exclusive."""
-        return {
-            "aspect": dump_span(self.aspect),
-            "polarity": self.polarity,
-            "opinion": dump_span(self.opinion),
-            "score": self.score,
-        }
-
-    @classmethod
-    def from_dict(cls, doc: Doc, row: Mapping[str, Any]) -> Self:
-        """Read the view of a triplet in `doc`."""
-        aspect, opinion = load_span(doc, row["aspect"]), load_span(doc, row["opinion"])
-        return cls(aspect, row["polarity"], opinion, row["score"])
 
 
 STRUCTURES: dict[str, type[Structure]] = {
@@ -206,6 +143,16 @@ def load_arguments(doc: Doc, rows: Mapping[str, list[Row]]) -> dict[str, list[Ar
     }
 
 
+def keep(value: Any) -> Any:
+    """What JSON takes as it is."""
+    return value
+
+
+# How fields are written and read, by their type.
+DUMP: dict[Any, Callable[[Any], Any]] = {Span: dump_span, Arguments: dump_arguments}
+LOAD: dict[Any, Callable[[Doc, Any], Any]] = {Span: load_span, Arguments: load_arguments}
+
+
 def get_rows(doc: Doc, attr: str) -> list[Row] | None:
     """The JSON views of the doc's structures, or None where nobody has looked for any."""
     rows = doc.user_data.get(f"metaie.{attr}")
@@ -243,6 +190,10 @@ def _make_setter(structure: type[Structure]) -> Callable[[Doc, Iterable[Structur
 
 
 for _attr, _structure in STRUCTURES.items():
+    if Doc.has_extension(_attr):
+        warnings.warn(
+            f"doc._.{_attr} was set by something else: from here on it is metaie's.", stacklevel=2
+        )
     Doc.set_extension(
         _attr, getter=_make_getter(_structure), setter=_make_setter(_structure), force=True
     )

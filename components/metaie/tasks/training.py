@@ -6,11 +6,14 @@ from typing import Any
 from spacy.tokens import Doc, Span
 
 from ..rows import BadRow
-from ..spans import SPANS_KEY, set_answers
+from ..spans import SPANS_KEY, get_queries, set_answers
 from .aspects import AspectSchema
 from .mentions import make_questions
 from .schema import Found, Schema
 from .structures import get_rows
+
+# The attribute of a span group that lists the second queries among its queries.
+SECOND = "second_queries"
 
 
 def make_answers(schema: Schema, doc: Doc, key: str = SPANS_KEY) -> dict[str, list[Span]]:
@@ -53,6 +56,22 @@ def ask_schema(schema: Schema, doc: Doc, key: str = SPANS_KEY) -> None:
         )
     answers = make_answers(schema, doc, key)
     set_answers(doc, [span for own in answers.values() for span in own], answers, key=key)
+    first = schema.labels()
+    doc.spans[key].attrs[SECOND] = [label for label in answers if label not in first]
+
+
+def get_second(doc: Doc, key: str = SPANS_KEY) -> list[str]:
+    """Those of the doc's queries that a schema asked about answers to others."""
+    return list(doc.spans[key].attrs.get(SECOND, ())) if key in doc.spans else []
+
+
+def drop_second(doc: Doc, key: str = SPANS_KEY) -> None:
+    """Take back a schema's second queries: they follow from the structures that the doc holds."""
+    second = set(get_second(doc, key))
+    if second:
+        spans = [span for span in doc.spans[key] if span.label_ not in second]
+        queries = [label for label in get_queries(doc, key) if label not in second]
+        set_answers(doc, spans, queries, key=key)
 
 
 def list_unknown(schema: Schema, doc: Doc, key: str = SPANS_KEY) -> Iterator[str]:

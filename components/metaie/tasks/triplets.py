@@ -1,23 +1,22 @@
 """Sentiment triplets: aspects by polarity are asked first, then the opinion of each."""
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import field_validator
 from spacy.tokens import Doc, Span
 
 from ..spans import SPANS_KEY
-from .aspects import POLARITIES
+from .aspects import POLARITIES, PolarityQuery, ask_polarities
 from .schema import (
     Found,
     Labels,
     Part,
     Schema,
-    check_template,
     choose_best,
     fill_template,
     name_anchor,
     select,
+    template,
 )
 from .structures import Triplet
 
@@ -33,25 +32,12 @@ class TripletSchema(Schema):
     attr = "triplets"
     family: Literal["triplets"] = "triplets"
     polarities: Labels = POLARITIES
-    aspect_query: str = "{polarity} aspect"
-    query: str = "{polarity} opinion of {aspect}"
-
-    @field_validator("aspect_query")
-    @classmethod
-    def _check_aspect_query(cls, query: str) -> str:
-        return check_template(query, "polarity")
-
-    @field_validator("query")
-    @classmethod
-    def _check_query(cls, query: str) -> str:
-        return check_template(query, "polarity", "aspect")
+    aspect_query: PolarityQuery = "{polarity} aspect"
+    query: Annotated[str, template("polarity", "aspect")] = "{polarity} opinion of {aspect}"
 
     def by_label(self) -> dict[str, str]:
         """The polarity that each first query asks for."""
-        return {
-            fill_template(self.aspect_query, {"polarity": polarity}): polarity
-            for polarity in self.polarities
-        }
+        return ask_polarities(self.aspect_query, self.polarities)
 
     def labels(self) -> list[str]:
         """A query for the aspects of each polarity."""
