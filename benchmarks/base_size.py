@@ -10,12 +10,11 @@ done is not repeated. Beside `--output`, which is JSON, go a Markdown table and 
 """
 
 import argparse
-import statistics
 from pathlib import Path
 from typing import Any
 
-from data_amount import get_f1
-from fewshot import describe_run, import_pyplot, make_parser, run_missing
+from data_amount import format_f1, get_f1, get_mean
+from fewshot import describe_run, format_table, import_pyplot, make_parser, run_missing
 from starts import add_distillation, distil, read_corpus
 from transformers import AutoModel, AutoTokenizer
 
@@ -51,18 +50,13 @@ def count_parameters(base: Path) -> int:
 def summarize(records: list[dict[str, Any]], sizes: dict[str, int]) -> str:
     """A Markdown table: each base bare and distilled, by set, and the means."""
     names = sorted({record["set"] for record in records})
-    lines = [
-        f"| base | parameters | start | {' | '.join(names)} | mean |",
-        "| --- | ---: | --- |" + " ---: |" * (len(names) + 1),
-    ]
+    rows = []
     for base, size in sizes.items():
         for start in ("bare", "distilled"):
             f1 = [get_f1(records, name, f"{start}_{base}") for name in names]
-            cells = ["" if x is None else f"{x:.1f}" for x in f1]
-            mean = "" if None in f1 else f"{statistics.mean(f1):.1f}"  # type: ignore[type-var]
-            cells = [base, f"{size / 1e6:.1f}M", start, *cells, mean]
-            lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+            cells = map(format_f1, [*f1, get_mean(f1)])
+            rows.append([base, start, f"{size / 1e6:.1f}M", *cells])
+    return format_table(["base", "start", "parameters", *names, "mean"], rows, 2)
 
 
 def plot(records: list[dict[str, Any]], sizes: dict[str, int], path: Path) -> None:
@@ -73,10 +67,9 @@ def plot(records: list[dict[str, Any]], sizes: dict[str, int], path: Path) -> No
     for start, marker in (("distilled", "o"), ("bare", "s")):
         points = []
         for base, size in sorted(sizes.items(), key=lambda item: item[1]):
-            f1 = [get_f1(records, name, f"{start}_{base}") for name in names]
-            known = [x for x in f1 if x is not None]
-            if len(known) == len(names):
-                points.append((size / 1e6, statistics.mean(known), base))
+            mean = get_mean([get_f1(records, name, f"{start}_{base}") for name in names])
+            if mean is not None:
+                points.append((size / 1e6, mean, base))
         axes.plot([x for x, *_ in points], [y for _, y, _ in points], marker=marker, label=start)
         for x, y, base in points:
             axes.annotate(base, (x, y), (4, 6), textcoords="offset points", size=8)

@@ -10,10 +10,19 @@ done is not repeated. Beside `--output`, which is JSON, go a Markdown table and 
 
 import argparse
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fewshot import average, describe_run, import_pyplot, is_first, make_parser, run_missing
+from fewshot import (
+    average,
+    describe_run,
+    format_table,
+    import_pyplot,
+    is_first,
+    make_parser,
+    run_missing,
+)
 from starts import add_distillation, distil, draw, read_corpus
 
 
@@ -31,20 +40,25 @@ def get_f1(records: list[dict[str, Any]], name: str, init: str) -> float | None:
     return average(own)[0] if own else None
 
 
+def get_mean(f1: Sequence[float | None]) -> float | None:
+    """The mean, if nothing is missing."""
+    known = [x for x in f1 if x is not None]
+    return statistics.mean(known) if known and len(known) == len(f1) else None
+
+
+def format_f1(f1: float | None) -> str:
+    """A cell of a table; empty where nothing was measured."""
+    return "" if f1 is None else f"{f1:.1f}"
+
+
 def summarize(records: list[dict[str, Any]], shares: list[float]) -> str:
     """A Markdown table, a row a set, and their mean."""
     inits = ["base", *(f"share_{share:g}" for share in shares)]
     names = sorted({record["set"] for record in records})
-    head = ["set", "bare base", *(f"{100 * share:g} %" for share in shares)]
-    lines = [f"| {' | '.join(head)} |", "| --- |" + " ---: |" * len(inits)]
-    rows = {name: [get_f1(records, name, init) for init in inits] for name in names}
-    for name, row in rows.items():
-        lines.append(
-            f"| {name} | " + " | ".join("" if x is None else f"{x:.1f}" for x in row) + " |"
-        )
-    columns = [[row[i] for row in rows.values()] for i in range(len(inits))]
-    means = ["" if None in own else f"{statistics.mean(own):.1f}" for own in columns]  # type: ignore[type-var]
-    return "\n".join([*lines, f"| mean | {' | '.join(means)} |"])
+    header = ["set", "bare base", *(f"{100 * share:g} %" for share in shares)]
+    f1 = {name: [get_f1(records, name, init) for init in inits] for name in names}
+    f1["mean"] = [get_mean(own) for own in zip(*f1.values(), strict=True)]
+    return format_table(header, [[name, *map(format_f1, row)] for name, row in f1.items()], 1)
 
 
 def plot(records: list[dict[str, Any]], shares: list[float], path: Path) -> None:

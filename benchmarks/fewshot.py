@@ -6,17 +6,19 @@
 DIR holds `<family>/<dataset>/{train,test}.jsonl` and `fewshot/<shots>.seed<n>.jsonl` beside them,
 in the format that `metaie convert --schema` reads; families are ner, re, ee, srl, absa and aste. A
 set's schema is drafted from its train file. Every run trains with configs/fewshot.cfg as it is, and
-is measured at the config's threshold on the first test sentences. Runs that are in the results are
-not repeated. Beside `--output`, which is JSON, go a Markdown table and a bar chart.
+is measured at the config's threshold on the first test sentences; `zero_shot` at its own. Runs that
+are in the results are not repeated, unless the config or the start has changed since. Beside
+`--output`, which is JSON, go a Markdown table and a bar chart.
 """
 
 import argparse
 import datetime
+import hashlib
 import platform
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -113,6 +115,35 @@ def find_pipeline(pattern: str, family: str) -> str:
     return str(found[0])
 
 
+@cache
+def hash_file(path: Path, modified: int) -> bytes:
+    """The SHA-256 of a file, which is read again only when it was modified."""
+    return hashlib.sha256(path.read_bytes()).digest()
+
+
+def make_digest(*paths: Path) -> str:
+    """Eight hexadecimal digits that tell whether files, or files in folders, are the same.
+
+    Of what is no path, but a name in the hub, they tell the name.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        if not path.exists():
+            digest.update(str(path).encode())
+            continue
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.is_file():
+                digest.update(hash_file(file, file.stat().st_mtime_ns))
+    return digest.hexdigest()[:8]
+
+
+def identify(args: argparse.Namespace, name: str, init: str) -> str:
+    """The digest of what a run starts from: a pipeline or a base, and the config."""
+    start, _, pattern = init.partition("=")
+    pipeline = Path(find_pipeline(pattern, name.split("/")[0]) if pattern else args.base_model)
+    return make_digest(pipeline) if start == "zero_shot" else make_digest(pipeline, args.config)
+
+
 def adapt(args: argparse.Namespace, pipeline: str, seed: int, folder: Path) -> str:
     """Train on the docs in `folder`; returns where the pipeline is."""
     overrides = {
@@ -161,6 +192,7 @@ def run(
             "r": round(100 * scores[f"{score}_r"], 2),
             "n_test": len(references),
             "split": args.split,
+            "digest": identify(args, name, init),
         }
 
 
@@ -186,24 +218,29 @@ def format_cell(records: list[dict[str, Any]]) -> str:
 def summarize(records: list[dict[str, Any]]) -> str:
     """Markdown tables: every set and measure, then the means over the sets."""
     inits = list(dict.fromkeys(record["init"] for record in records))
-    lines = [
-        "| set | measure | " + " | ".join(inits) + " |",
-        "| --- | --- |" + " ---: |" * len(inits),
-    ]
+    rows = []
     for name, what in sorted({(r["set"], r["measure"]) for r in records}):
         of_row = [r for r in records if (r["set"], r["measure"]) == (name, what)]
         cells = [format_cell([r for r in of_row if r["init"] == init]) for init in inits]
-        lines.append(f"| {name} | {what} | " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", *compare(records, inits)])
+        rows.append([name, what, *cells])
+    table = format_table(["set", "measure", *inits], rows, 2)
+    comparison = compare(records, inits)
+    return f"{table}\n\n{comparison}" if comparison else table
 
 
-def compare(records: list[dict[str, Any]], inits: list[str]) -> list[str]:
-    """The starts against those that are `en_metaie`, over the sets and seeds that both have."""
-    lines = [
-        "| start | against | sets | seeds a set | mean of the start | mean of the other | other is"
-        " better on | worse by more than 2 on |",
-        "| --- | --- |" + " ---: |" * 6,
-    ]
+def format_table(header: Sequence[str], rows: Iterable[Sequence[object]], n_left: int) -> str:
+    """A Markdown table, of which the first `n_left` columns hold names."""
+    aligns = ["---"] * n_left + ["---:"] * (len(header) - n_left)
+    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in [header, aligns, *rows])
+
+
+def compare(records: list[dict[str, Any]], inits: list[str]) -> str:
+    """A table of the starts against those that are `en_metaie`, over the sets and seeds that both
+    have; nothing if there are none.
+    """
+    header = ["start", "against", "sets", "seeds a set", "mean of the start", "mean of the other"]
+    header += ["other is better on", "worse by more than 2 on"]
+    rows: list[list[object]] = []
 
     def index(init: str) -> dict[tuple[str, int], float]:
         own = (r for r in records if is_first(r) and r["init"] == init)
@@ -223,15 +260,15 @@ def compare(records: list[dict[str, Any]], inits: list[str]) -> list[str]:
                     )
                 )
             if pairs:
-                cells = [
+                row = [
                     *(start, ours, len(pairs), f"{len(both) / len(pairs):.3g}"),
                     f"{statistics.mean(theirs for theirs, _ in pairs):.1f}",
                     f"{statistics.mean(own for _, own in pairs):.1f}",
                     sum(own > theirs for theirs, own in pairs),
                     sum(own < theirs - 2 for theirs, own in pairs),
                 ]
-                lines.append(f"| {' | '.join(map(str, cells))} |")
-    return lines if len(lines) > 2 else []
+                rows.append(row)
+    return format_table(header, rows, 2) if rows else ""
 
 
 def import_pyplot() -> Any:
@@ -265,6 +302,7 @@ def draw(records: list[dict[str, Any]], path: Path) -> None:
                 spreads.append(spread)
         axes.barh(places, means, height, xerr=spreads, label=init, error_kw={"lw": 0.8})
     axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(-0.6, len(names) - 0.4)
     axes.set_xlabel("F1 (%), mean and standard deviation over the seeds")
     axes.set_xlim(0, 100)
     axes.grid(axis="x", alpha=0.3)
@@ -286,8 +324,7 @@ def describe_run(title: str, args: argparse.Namespace) -> str:
         )
     )
     # Where the data lie is the reader's own affair.
-    data = sys.argv.index("--data") + 1
-    command = " ".join(["DIR" if i == data else word for i, word in enumerate(sys.argv)])
+    command = " ".join(word.replace(str(args.data), "DIR") for word in sys.argv)
     return f"""# {title}
 
 Exact-match micro F1 on the first {number} {args.split} sentences, mean ± standard
@@ -325,19 +362,23 @@ def find_sets(args: argparse.Namespace) -> list[str]:
 def run_missing(args: argparse.Namespace, inits: Iterable[str]) -> list[dict[str, Any]]:
     """Run what the results lack, and write them after each run.
 
-    Returns those of the same shots and split, whenever they were made.
+    Returns those of the same shots and split, whenever they were made; of the sets and starts that
+    were asked for, those alone that this config and this limit give.
     """
     records = srsly.read_json(args.output) if args.output.exists() else []
-    done = {(r["set"], r["init"], r["shots"], r["seed"], r["n_test"], r["split"]) for r in records}
+    done = {make_key(record) for record in records}
     runs: list[tuple[str, str, int]] = []
+    current: dict[tuple[str, str], tuple[int, str]] = {}
     for seed in args.seeds:
         for name in find_sets(args):
             n_rows = sum(1 for _ in srsly.read_jsonl(args.data / name / f"{args.split}.jsonl"))
             n_test = min(n_rows, args.limit_test or n_rows)
             for init in inits:
-                start = init.partition("=")[0]
+                start, digest = init.partition("=")[0], identify(args, name, init)
+                current[name, start] = (n_test, digest)
                 again = start == "zero_shot" and seed != args.seeds[0]
-                if not again and (name, start, args.shots, seed, n_test, args.split) not in done:
+                key = (name, start, args.shots, seed, n_test, args.split, digest)
+                if not again and key not in done:
                     runs.append((name, init, seed))
     args.output.parent.mkdir(parents=True, exist_ok=True)
     for name, init, seed in tqdm(runs, "Runs"):
@@ -347,7 +388,19 @@ def run_missing(args: argparse.Namespace, inits: Iterable[str]) -> list[dict[str
                 msg.good(f"{name}, seed {seed}, {record['init']}: {figure}")
                 records.append(record)
         srsly.write_json(args.output, records)
-    return [r for r in records if (r["shots"], r["split"]) == (args.shots, args.split)]
+    return [
+        record
+        for record in records
+        if (record["shots"], record["split"]) == (args.shots, args.split)
+        and current.get((record["set"], record["init"]), (record["n_test"], record["digest"]))
+        == (record["n_test"], record["digest"])
+    ]
+
+
+def make_key(record: dict[str, Any]) -> tuple[Any, ...]:
+    """What tells a run from others."""
+    names = ("set", "init", "shots", "seed", "n_test", "split", "digest")
+    return tuple(record[name] for name in names)
 
 
 def main() -> None:

@@ -10,7 +10,8 @@ multi_task: people's annotation instead of the teacher's: the first thousand sen
     sets of all task families but those under `--without`; see benchmarks/fewshot.py for DIR.
 
 Each is trained with configs/distill.cfg and a file of overrides, so with the same number of steps,
-into `training/starts/<name>`, unless it is there already. By default that is the quick size.
+into `training/starts/<name>`, unless it is there already, with the same settings. By default that
+is the quick size.
 """
 
 import argparse
@@ -22,10 +23,10 @@ from pathlib import Path
 
 import spacy
 import srsly
-from fewshot import FAMILIES, make_schema
+from fewshot import FAMILIES, make_digest, make_schema
 from metaie.convert import read_annotated
 from metaie.docbin import read_docbin, write_docbin
-from metaie.spans import SPANS_KEY, get_queries, set_queries
+from metaie.spans import get_queries, set_queries
 from metaie.tasks.training import ask_schema
 from metaie.train import read_overrides
 from spacy.cli.train import train
@@ -153,13 +154,27 @@ def distil(
     """Train on the docs, unless that was done; returns the pipeline's folder.
 
     args: have the corpus (for its dev split), the config, its overrides, and the device.
+
+    Raises ValueError if the folder holds what was trained with other settings, or on other docs.
     """
-    pipeline = folder / "model-best"
+    pipeline, record = folder / "model-best", folder / "settings.json"
+    docs = list(docs)
+    n_queries = sum(len(get_queries(doc)) for doc in docs)
+    settings = {
+        "config": make_digest(args.distil_config),
+        "overrides": read_overrides(args.overrides),
+        "base_model": make_digest(Path(base_model)),
+        "texts": len(docs),
+        "queries": n_queries,
+    }
     if pipeline.exists():
+        if not record.exists() or srsly.read_json(record) != settings:
+            raise ValueError(
+                f"{str(pipeline)!r} was trained with other settings, or on other texts: delete "
+                f"it, or choose another folder with `--starts`. Wanted: {settings}."
+            )
         msg.info(f"Done already: {pipeline}")
         return pipeline
-    docs = list(docs)
-    n_queries = sum(len(doc.spans[SPANS_KEY].attrs["queries"]) for doc in docs)
     msg.info(f"{folder.name}: {len(docs):,} texts, {n_queries:,} queries")
     write_docbin(folder / "train.spacy", docs)
     overrides = {
@@ -169,6 +184,7 @@ def distil(
         "paths.base_model": base_model,
     }
     train(args.distil_config, folder, use_gpu=args.device, overrides=overrides)
+    srsly.write_json(record, settings)
     return pipeline
 
 

@@ -90,6 +90,25 @@ SchemaFile = Annotated[
     ),
 ]
 Key = Annotated[str, typer.Option(help="The span group that holds the annotation.")]
+Model = Annotated[str, typer.Argument(help="An installed pipeline, or its folder.")]
+Texts = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="FILES...",
+        help="Text (one a line), .jsonl (with `text`, perhaps `queries`), .spacy; "
+        "`-` is standard input.",
+    ),
+]
+Threshold = Annotated[float | None, typer.Option(help="The score a span must reach, from 0 to 1.")]
+Format = Annotated[
+    Literal["auto", "text", "jsonl", "spacy"],
+    typer.Option(help="How to read the inputs; auto goes by the ends of their names."),
+]
+WholeFiles = Annotated[bool, typer.Option("--whole-files", help="Each text file is one text.")]
+BatchSize = Annotated[int | None, typer.Option(min=1, help="Texts a batch.")]
+Gpu = Annotated[int, typer.Option(help="The GPU to run on; -1 is the CPU.")]
+Language = Annotated[str, typer.Option(help="The language whose rules cut text into tokens.")]
+Limit = Annotated[int, typer.Option(min=0, help="Only the first docs; 0 is all.")]
 
 
 def gather_labels(labels: list[str] | None, file: Path | None) -> list[str]:
@@ -121,9 +140,7 @@ def convert(
     target: Annotated[
         Path, typer.Argument(metavar="OUTPUT", help="Ends with .spacy, or with .jsonl.")
     ],
-    lang: Annotated[str, typer.Option(help="The language whose rules cut text into tokens.")] = (
-        "en"
-    ),
+    lang: Language = "en",
     key: Key = "metaie",
     label: Labels = None,
     labels: LabelsFile = None,
@@ -183,9 +200,7 @@ def draft(
     min_count: Annotated[
         int, typer.Option(min=1, help="Leave out labels and roles that occur less often.")
     ] = 1,
-    lang: Annotated[str, typer.Option(help="The language whose rules cut text into tokens.")] = (
-        "en"
-    ),
+    lang: Language = "en",
     key: Key = "metaie",
 ) -> None:
     """Draft a schema from annotated data, to be looked over and given to `--schema`."""
@@ -213,11 +228,11 @@ def soften(
     share: Annotated[
         float, typer.Option(help="What the teacher counts against the annotation, from 0 to 1.")
     ] = 0.5,
-    limit: Annotated[int, typer.Option(min=0, help="Only the first docs; 0 is all.")] = 0,
+    limit: Limit = 0,
     max_length: Annotated[
         int, typer.Option(min=0, help="Only docs of so many tokens; 0 is all.")
     ] = 0,
-    gpu_id: Annotated[int, typer.Option(help="The GPU to run on; -1 is the CPU.")] = -1,
+    gpu_id: Gpu = -1,
 ) -> None:
     """Add a trained pipeline's tag probabilities to annotated docs, for a student to learn from."""
     from .soften import soften as run
@@ -237,31 +252,17 @@ def soften(
 
 @app.command(no_args_is_help=True)
 def extract(
-    model: Annotated[str, typer.Argument(help="An installed pipeline, or its folder.")],
-    paths: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="FILES...",
-            help="Text (one a line), .jsonl (with `text`, perhaps `queries`), .spacy; "
-            "`-` is standard input.",
-        ),
-    ],
+    model: Model,
+    paths: Texts,
     label: Labels = None,
     labels: LabelsFile = None,
     schema: SchemaFile = None,
-    threshold: Annotated[
-        float | None, typer.Option(help="The score a span must reach, from 0 to 1.")
-    ] = None,
-    input_format: Annotated[
-        Literal["auto", "text", "jsonl", "spacy"],
-        typer.Option(help="How to read the inputs; auto goes by the ends of their names."),
-    ] = "auto",
-    whole_files: Annotated[
-        bool, typer.Option("--whole-files", help="Each text file is one text.")
-    ] = False,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Texts a batch.")] = None,
+    threshold: Threshold = None,
+    input_format: Format = "auto",
+    whole_files: WholeFiles = False,
+    batch_size: BatchSize = None,
     n_process: Annotated[int, typer.Option(min=1, help="Processes that share the work.")] = 1,
-    gpu_id: Annotated[int, typer.Option(help="The GPU to run on; -1 is the CPU.")] = -1,
+    gpu_id: Gpu = -1,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write here, not to standard output.")
     ] = None,
@@ -294,10 +295,8 @@ def extract(
 
 @app.command(no_args_is_help=True)
 def graph(
-    model: Annotated[str, typer.Argument(help="An installed pipeline, or its folder.")],
-    paths: Annotated[
-        list[Path], typer.Argument(metavar="FILES...", help="Texts, as `extract` reads them.")
-    ],
+    model: Model,
+    paths: Texts,
     schema: Annotated[
         Path,
         typer.Option(
@@ -308,21 +307,14 @@ def graph(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The folder for graph.graphml, .ttl and .svg.")
     ] = Path("graph"),
-    threshold: Annotated[
-        float | None, typer.Option(help="The score a span must reach, from 0 to 1.")
-    ] = None,
+    threshold: Threshold = None,
     namespace: Annotated[
         str, typer.Option(metavar="IRI", help="What the names in graph.ttl begin with.")
     ] = "http://example.org/",
-    input_format: Annotated[
-        Literal["auto", "text", "jsonl", "spacy"],
-        typer.Option(help="How to read the inputs; auto goes by the ends of their names."),
-    ] = "auto",
-    whole_files: Annotated[
-        bool, typer.Option("--whole-files", help="Each text file is one text.")
-    ] = False,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Texts a batch.")] = None,
-    gpu_id: Annotated[int, typer.Option(help="The GPU to run on; -1 is the CPU.")] = -1,
+    input_format: Format = "auto",
+    whole_files: WholeFiles = False,
+    batch_size: BatchSize = None,
+    gpu_id: Gpu = -1,
 ) -> None:
     """Merge the relations of many texts into a graph: GraphML, RDF (Turtle), and a picture.
 
@@ -354,7 +346,7 @@ def graph(
 
 @app.command(no_args_is_help=True)
 def demo(
-    model: Annotated[str, typer.Argument(help="An installed pipeline, or its folder.")],
+    model: Model,
     text: Annotated[
         str | None, typer.Argument(help="A text to ask; by default a few passages.")
     ] = None,
@@ -373,7 +365,7 @@ def demo(
 
 @app.command(no_args_is_help=True)
 def evaluate(
-    model: Annotated[str, typer.Argument(help="An installed pipeline, or its folder.")],
+    model: Model,
     data: Annotated[
         Path, typer.Argument(help="Annotated docs: a .spacy file, or a folder of them.")
     ],
@@ -387,9 +379,7 @@ def evaluate(
             "--given", help="With a schema: heads, triggers, predicates or aspects are given."
         ),
     ] = False,
-    threshold: Annotated[
-        float | None, typer.Option(help="The score a span must reach, from 0 to 1.")
-    ] = None,
+    threshold: Threshold = None,
     sweep: Annotated[
         bool, typer.Option("--sweep", help="Score at 19 thresholds, from 0.05 to 0.95.")
     ] = False,
@@ -397,8 +387,8 @@ def evaluate(
         Path | None,
         typer.Option(help="Draw precision against recall here (.svg, .png); implies --sweep."),
     ] = None,
-    limit: Annotated[int, typer.Option(min=0, help="Only the first docs; 0 is all.")] = 0,
-    gpu_id: Annotated[int, typer.Option(help="The GPU to run on; -1 is the CPU.")] = -1,
+    limit: Limit = 0,
+    gpu_id: Gpu = -1,
 ) -> None:
     """Score exact spans over all queries of annotated docs, absences included.
 
@@ -509,7 +499,7 @@ def train(
     overrides: Annotated[
         Path | None, typer.Option(help="A JSON file of settings by their dotted names.")
     ] = None,
-    gpu_id: Annotated[int, typer.Option(help="The GPU to run on; -1 is the CPU.")] = -1,
+    gpu_id: Gpu = -1,
 ) -> None:
     """Run `spacy train` with a file of overrides: how the project sets its size.
 

@@ -8,22 +8,9 @@ from typing import Any
 
 import pytest
 import srsly
+from annotated import ROW
 
 ROOT = Path(__file__).parents[2]
-SENTENCE = {
-    "tokens": ["Ada", "praises", "the", "good", "lab", "of", "IBM", "."],
-    "spans": [
-        {"start": 0, "end": 1, "label": "person"},
-        {"start": 6, "end": 7, "label": "company"},
-        {"start": 1, "end": 2, "label": "praise"},
-        {"start": 4, "end": 5, "label": "positive aspect"},
-        {"start": 3, "end": 4, "label": "opinion"},
-    ],
-    "relations": [{"head": 0, "tail": 1, "label": "visits"}],
-    "events": [{"trigger": 2, "label": "praise", "arguments": [{"span": 0, "role": "speaker"}]}],
-    "frames": [{"predicate": 2, "arguments": [{"span": 0, "role": "agent"}]}],
-    "triplets": [{"aspect": 3, "opinion": 4, "polarity": "positive"}],
-}
 FAMILIES = ["absa", "aste", "ee", "ner", "re", "srl"]
 
 
@@ -34,9 +21,9 @@ def data(tmp_path: Path) -> Path:
         folder = tmp_path / "data" / family / "tiny"
         (folder / "fewshot").mkdir(parents=True)
         # Roles that are rare are left out.
-        srsly.write_jsonl(folder / "train.jsonl", [SENTENCE] * 50)
-        srsly.write_jsonl(folder / "test.jsonl", [SENTENCE] * 2)
-        srsly.write_jsonl(folder / "fewshot" / "5-per-label.seed3.jsonl", [SENTENCE])
+        srsly.write_jsonl(folder / "train.jsonl", [ROW] * 50)
+        srsly.write_jsonl(folder / "test.jsonl", [ROW] * 2)
+        srsly.write_jsonl(folder / "fewshot" / "5-per-label.seed3.jsonl", [ROW])
     return tmp_path / "data"
 
 
@@ -83,6 +70,16 @@ def test_every_family_is_measured_and_done_runs_are_not_repeated(
     table = (tmp_path / "results" / "fewshot.md").read_text(encoding="utf8")
     assert "| ner/tiny | span | 12.5 (1) |" in table
     assert "--data DIR" in table
+    # What was measured on other texts or with another config is left out.
+    fewshot("--sets", "ner/tiny", "--init", "base", "--limit-test", 1)
+    table = (tmp_path / "results" / "fewshot.md").read_text(encoding="utf8")
+    assert "| ner/tiny | span | 12.5" not in table
+    config = tmp_path / "two_steps.cfg"
+    config.write_text(config.read_text() + "# changed\n")
+    before = len(records)
+    records = fewshot("--sets", "ner/tiny", "--init", "base")
+    assert len(records) == before + 2
+    assert records[-1]["f1"] != 12.5
     chart = (tmp_path / "results" / "fewshot.svg").read_text(encoding="utf8")
     assert "zero_shot" in chart
 
