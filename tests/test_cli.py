@@ -170,7 +170,10 @@ def test_a_schema_is_drafted_and_used(
     assert code == 0, err
     assert "does not name" in out
     assert "verb" in out
-    assert json.loads(target.read_text())["queries"] == ["person", "company", "Ada works for"]
+    row = json.loads(target.read_text())
+    assert row["queries"] == ["person", "company"]
+    assert row["second_queries"] == ["Ada works for"]
+    assert row["relations"] == RELATION["relations"]
     texts = tmp_path / "texts.txt"
     texts.write_text("Ada works for IBM\n")
     options = ["--schema", schema]
