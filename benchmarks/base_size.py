@@ -74,6 +74,9 @@ def plot(records: list[dict[str, Any]], sizes: dict[str, int], path: Path) -> No
         for x, y, base in points:
             axes.annotate(base, (x, y), (4, 6), textcoords="offset points", size=8)
     axes.set_xscale("log")
+    axes.minorticks_off()
+    axes.set_xticks([n / 1e6 for n in sizes.values()], [f"{n / 1e6:.1f}" for n in sizes.values()])
+    axes.margins(0.2)
     axes.set_xlabel("Parameters of the base (millions)")
     axes.set_ylabel(f"Few-shot F1 (%), mean of {len(names)} sets")
     axes.grid(alpha=0.3)
