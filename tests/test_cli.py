@@ -109,7 +109,8 @@ def test_extract_and_demo(
     html = tmp_path / "a.html"
     code, out, _ = invoke("demo", tiny_model_dir, "Ada met Bob.", "--output", html)
     assert code == 0
-    assert f"Wrote {html}" in out.replace("\n", "")
+    # Long lines are wrapped and indented.
+    assert f"Wrote{html}" in "".join(out.split())
     assert html.exists()
 
 
