@@ -36,18 +36,21 @@ setup(
         "weasel>=0.4.1,<2.0.0",
     ],
     extras_require={
-        "chat": ["openai>=1.40.0"],
+        "chat": ["aiohttp>=3.14.4,<4.0.0", "httpx2>=2.12.0,<3.0.0", "openai>=3.57.0,<4.0.0"],
         "graph": ["matplotlib>=3.8.0", "networkx>=3.0", "rdflib>=7.0.0"],
         "onnx": ["onnx>=1.16.0", "onnxruntime>=1.18.0"],
         "plot": ["matplotlib>=3.8.0"],
         "dev": [
+            "aiohttp>=3.14.4,<4.0.0",
             "build>=1.2.0",
+            "httpx2>=2.12.0,<3.0.0",
             "hypothesis>=6.100.0",
             "matplotlib>=3.8.0",
             "mypy>=1.10.0",
             "networkx>=3.0",
             "onnx>=1.16.0",
             "onnxruntime>=1.18.0",
+            "openai>=3.57.0,<4.0.0",
             "pytest>=8.0.0",
             "pytest-cov>=5.0.0",
             "rdflib>=7.0.0",
@@ -80,7 +83,10 @@ setup(
         "thinc_llm_tasks": [
             "metaie.ImportantInformation.v1 = metaie.teacher.task:make_important_information_task",
         ],
-        "thinc_llm_models": ["metaie.Journal.v1 = metaie.teacher.journal:make_journal"],
+        "thinc_llm_models": [
+            "metaie.Chat.v1 = metaie.teacher.chat:make_chat",
+            "metaie.Journal.v1 = metaie.teacher.journal:make_journal",
+        ],
     },
     classifiers=[
         "Development Status :: 4 - Beta",
