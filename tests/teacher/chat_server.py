@@ -394,6 +394,10 @@ class ChatServer:
     async def do_error_in_200(self, writer: asyncio.StreamWriter, prompt: str) -> None:
         await self.send(writer, 200, b'{"error": {"message": "The upstream is down"}}')
 
+    async def do_echo(self, writer: asyncio.StreamWriter, prompt: str) -> None:
+        sent = self.last_headers.get("authorization", "")
+        await self.send(writer, 200, b"x" * 180 + sent.encode())
+
     async def do_no_http(self, writer: asyncio.StreamWriter, prompt: str) -> bool:
         writer.write(b"SSH-2.0-OpenSSH_9.6\r\n\r\n")
         await writer.drain()

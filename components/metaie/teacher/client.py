@@ -116,7 +116,7 @@ class ChatClient:
             message = f"no answer within {self.timeout:g} seconds"
             raise RequestFailed("timeout", message, billed=True) from None
         except openai.APIStatusError as err:
-            return self._read_error(err)
+            refused = err
         except TooLarge:
             message = f"the answer is larger than {MAX_BODY:,} bytes"
             raise RequestFailed("too_large", message, billed=True) from None
@@ -127,11 +127,13 @@ class ChatClient:
             unsent = any(isinstance(cause, aiohttp.ClientConnectorError) for cause in causes)
             message = f"the connection failed: {said}"
             raise RequestFailed("connection", message, billed=not unsent) from None
-        try:
-            return read_completion(response.content, response.headers.get("content-type", ""))
-        except RequestFailed as err:
-            err.args = (self._redact(str(err)),)
-            raise
+        else:
+            # Before anything is quoted: a server that repeats the key must not spread it.
+            content = response.content.replace(self._key.encode(), b"***") if self._key else None
+            content_type = response.headers.get("content-type", "")
+            return read_completion(content or response.content, content_type)
+        # Here, so that no traceback shows the server's error, which may repeat the key.
+        return self._read_error(refused)
 
     def _read_error(self, err: openai.APIStatusError) -> Answer:
         """What an error of the server means: nothing in this gives away the key."""

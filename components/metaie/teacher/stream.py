@@ -4,6 +4,7 @@ import asyncio
 import os
 import threading
 from concurrent.futures import Future
+from contextlib import suppress
 
 from .answer import Answer
 from .budget import Tokens
@@ -45,7 +46,7 @@ class Stream:
         self._in_flight = 0
         self._slots = asyncio.Semaphore(concurrency)
         self._gate, self._settled = asyncio.Lock(), asyncio.Event()
-        self._closing = asyncio.Event()
+        self._stopping, self._closing = asyncio.Event(), asyncio.Event()
         self._pid = os.getpid()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="metaie-chat", daemon=True)
@@ -88,12 +89,12 @@ class Stream:
                 try:
                     answer = await self._send(prompt, most)
                 except RunStopped as err:
-                    self.stopped = self.stopped or err
+                    self._stop(err)
                     return None
                 except RequestFailed as err:
                     if err.retry and tries < self._max_tries:
                         self._ledger.count_retry(err.reason)
-                        await asyncio.sleep(get_backoff(tries, self._backoff, err.retry_after))
+                        await self._pause(get_backoff(tries, self._backoff, err.retry_after))
                         continue
                     return self._fail(err, tries)
                 self._ledger.count_answer(answer.outcome)
@@ -106,10 +107,10 @@ class Stream:
         # takes from the budget what one before it waits for.
         async with self._gate:
             if not self.stopped and (wait := self._ledger.wait(most)):
-                await asyncio.sleep(wait)
+                await self._pause(wait)
             while not self.stopped and not self._ledger.reserve(most):
                 if not self._in_flight:
-                    self.stopped = self._ledger.refuse(most)
+                    self._stop(self._ledger.refuse(most))
                     break
                 # Most requests use less than was set aside for them.
                 self._settled.clear()
@@ -141,13 +142,25 @@ class Stream:
         in_row = self._ledger.count_answer("failed", err.reason)
         if self._max_failures_in_row is not None and in_row >= self._max_failures_in_row:
             self._ledger.forgive()
-            self.stopped = self.stopped or RunStopped(
-                f"{in_row:,} prompts failed one after the other at {self._client.base_url!r}, the "
-                f"last since {err}. Run again when the server is well: with a journal before the "
-                "model, what is answered is not asked again."
+            self._stop(
+                RunStopped(
+                    f"{in_row:,} prompts failed one after the other at {self._client.base_url!r}, "
+                    f"the last since {err}. Run again when the server is well: with a journal "
+                    "before the model, what is answered is not asked again."
+                )
             )
         times = "once" if tries == 1 else f"{tries} times"
         return Answer("", "failed", error=f"asked {times}: {err}")
+
+    def _stop(self, err: Exception) -> None:
+        """Send nothing more."""
+        self.stopped = self.stopped or err
+        self._stopping.set()
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, but not when the run stops."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
 
 
 def bound_tokens(prompt: str) -> int:
