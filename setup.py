@@ -25,6 +25,7 @@ setup(
         "thinc>=8.3.4,<8.4.0",
         "torch>=2.6.0",
         "transformers>=4.40.0,<4.54.0",
+        "filelock>=3.18.0",
         "huggingface-hub>=0.20.0,<1.0.0",
         "jinja2>=3.1.0",
         "numpy>=2.0.0,<3.0.0",

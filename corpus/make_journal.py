@@ -12,7 +12,7 @@ from pathlib import Path
 
 import srsly
 from metaie.docbin import write_bytes
-from metaie.teacher.journal import hash_prompt
+from metaie.teacher.record import hash_prompt
 from metaie.teacher.task import make_important_information_task
 
 CORPUS = Path(__file__).parent

@@ -19,7 +19,7 @@ from metaie.annotate import (
 from metaie.cli import app
 from metaie.docbin import read_docbin
 from metaie.spans import get_answers
-from metaie.teacher.journal import hash_prompt
+from metaie.teacher.record import hash_prompt
 from metaie.teacher.task import make_important_information_task
 from spacy.tokens import Doc
 from typer.testing import CliRunner

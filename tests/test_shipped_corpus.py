@@ -4,8 +4,8 @@ import pytest
 import spacy
 import srsly
 from metaie.annotate import SPLITS, Passage, parse_split, read_passages, split_passages
-from metaie.teacher.journal import hash_prompt, read_journal
 from metaie.teacher.parsing import parse_answer
+from metaie.teacher.record import hash_prompt, read_records
 from metaie.teacher.task import make_important_information_task
 
 CORPUS = Path(__file__).parent.parent / "corpus"
@@ -18,7 +18,8 @@ def passages() -> list[Passage]:
 
 @pytest.fixture(scope="module")
 def responses() -> dict[str, str]:
-    return read_journal(CORPUS / "teacher" / "journal.jsonl")[0]
+    records = [record for _, record in read_records(CORPUS / "teacher" / "journal.jsonl")]
+    return {record["prompt_sha256"]: record["response"] for record in records}
 
 
 def test_texts_and_ids_are_unique(passages: list[Passage]) -> None:

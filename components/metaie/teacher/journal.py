@@ -1,23 +1,29 @@
 """What a large model answered, kept for good: record and replay.
 
-A journal is JSONL. Each record has "prompt_sha256" and "response", and may have
-"teacher" (who answered), "time" (UTC), "id" and counts of tokens. Records are only ever
-appended; the first record of a prompt counts.
+A journal is JSONL. Each record has "prompt_sha256" and "response", and may have "teacher"
+(who answered), "time" (UTC), "outcome" (where it is not "ok"), "prompt_tokens",
+"completion_tokens", "error" and "id". Records are only ever appended; the first record of
+a prompt counts.
 """
 
-import hashlib
-import json
-import warnings
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
-from itertools import islice
-from os import SEEK_END
 from pathlib import Path
-from typing import Any, Iterable  # noqa: UP035  spacy-llm compares hints with typing's own
+from typing import Any, Iterable, Self  # noqa: UP035  spacy-llm compares hints with typing's own
 
 from spacy_llm.registry import registry
 
+from .answer import Answer
+from .index import JournalIndex
+from .record import format_record, make_answer
+from .replay import Replay
+from .writer import JournalWriter
+
 LLM = Callable[[Iterable[Iterable[str]]], Iterable[Iterable[str]]]
+BATCH_SIZE = 64
+# A model takes some prompts ahead for each that is in flight, and recorded ones lie between.
+BATCH_PER_REQUEST = 16
 
 
 class Journal:
@@ -26,7 +32,11 @@ class Journal:
     path: the journal. It is made when the first answer is recorded.
     model: any model of spacy-llm, or None to replay only.
     teacher: the name to record; by default the model says it.
-    batch_size: how many docs' prompts are looked up, and asked of the model, at a time.
+    batch_size: how many docs are taken ahead of the one whose answers are due. By default
+        64, or 16 times the model's `concurrency` if it has one and that is more.
+
+    Any number of processes may read a journal while one writes to it: the first that has a
+    prompt to ask, until its journal is closed or no more used.
 
     Raises FileNotFoundError if there is neither a journal nor a model, ValueError if
     a record cannot be read.
@@ -37,8 +47,10 @@ class Journal:
         path: str | Path,
         model: LLM | None = None,
         teacher: str | None = None,
-        batch_size: int = 64,
+        batch_size: int | None = None,
     ) -> None:
+        if batch_size is None:
+            batch_size = max(BATCH_SIZE, BATCH_PER_REQUEST * get_concurrency(model))
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         self.path = Path(path)
@@ -50,84 +62,94 @@ class Journal:
                 f"There is no journal at {str(self.path)!r}, and no model to ask. Set "
                 "`paths.journal` to a journal, or configure a model behind it."
             )
-        self.responses, self._end = read_journal(self.path)
-        # What follows is a record that was cut off; it goes when the next is written.
-        self._cut_off = self.path.exists() and self.path.stat().st_size > self._end
+        self._open()
+
+    def _open(self) -> None:
+        self._pid = os.getpid()
+        self._index = JournalIndex(self.path)
+        self._writer: JournalWriter | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let another process write. The journal is of no use afterwards."""
+        if self._writer is not None:
+            self._writer.close()
+        self._index.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # To another process goes what it takes to open the journal there.
+        return type(self), (self.path, self.model, self.teacher, self.batch_size)
 
     def __call__(self, prompts: Iterable[Iterable[str]]) -> Iterable[Iterable[str]]:
         """Yield the responses of each doc's prompts, in order, lazily.
 
-        A new answer is in the journal before it is yielded. Raises ValueError for a
-        prompt that is not recorded when there is no model.
-        """
-        docs = iter(prompts)
-        while batch := [list(doc) for doc in islice(docs, self.batch_size)]:
-            keys = [[hash_prompt(prompt) for prompt in doc] for doc in batch]
-            missing = {
-                key: prompt
-                for doc_keys, doc in zip(keys, batch, strict=True)
-                for key, prompt in zip(doc_keys, doc, strict=True)
-                if key not in self.responses
-            }
-            if missing:
-                self._ask(missing)
-            for doc_keys in keys:
-                yield [self.responses[key] for key in doc_keys]
+        Responses are `Answer`s. A new one is in the journal before it is yielded; one that
+        failed is not recorded, and so asked again another time. Equal prompts are asked once.
 
-    def _ask(self, missing: dict[str, str]) -> None:
+        Raises ValueError for a prompt that is not recorded when there is no model,
+        JournalLocked for one when another process is writing.
+        """
+        if self._pid != os.getpid():
+            self._open()  # after a fork, database and lock are the parent's
+        try:
+            yield from Replay(
+                prompts,
+                find=self._find,
+                record=self.record,
+                model=self.model,
+                name=self.teacher,
+                batch_size=self.batch_size,
+            )
+        finally:
+            if self._writer is not None:
+                self._writer.sync()
+
+    def _find(self, key: str, prompt: str) -> Answer | None:
+        row = self._index.find(key)
+        if row is None:
+            if self.model is not None:
+                self._start_writing()  # before anything is paid for
+            # Another process may have recorded it.
+            row = self._index.find(key) if self._index.catch_up() else None
+        if row is not None:
+            return make_answer(row)
         if self.model is None:
-            key, prompt = next(iter(missing.items()))
             raise ValueError(
                 f"No answer is recorded for the prompt with SHA-256 {key}, which ends "
-                f"{prompt[-60:]!r}; {str(self.path)!r} has {len(self.responses):,} answers. "
+                f"{prompt[-60:]!r}; {str(self.path)!r} has {len(self._index):,} answers. "
                 "The text or the template differs from what was recorded: restore it, or "
                 "configure a model in [components.llm.model.model] to ask."
             )
-        count = 0
-        answers = self.model([[prompt] for prompt in missing.values()])
-        # The model may be lazy: each answer is kept as it comes, so that none is lost if
-        # a later one fails. The keys lead, so that no answer is taken without one.
-        for key, answer in zip(missing, answers, strict=False):
-            response = answer[0] if isinstance(answer, list | tuple) and answer else answer
-            if not isinstance(response, str):
-                raise ValueError(
-                    f"The model {self.teacher!r} gave {type(response).__name__} instead of a "
-                    f"string: {response!r:.80}"
-                )
-            self.record(key, response)
-            count += 1
-        if count < len(missing):
-            raise ValueError(
-                f"The model {self.teacher!r} gave {count} answers to {len(missing)} prompts"
-            )
+        return None
 
-    def record(self, key: str, response: str) -> None:
-        """Append an answer to the journal, flushed, then hold it for replay."""
-        # A lone surrogate is no text, and could not be written.
-        response = response.encode("utf-8", "replace").decode("utf-8")
-        row = {
-            "prompt_sha256": key,
-            "response": response,
-            "teacher": self.teacher,
-            "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        self._append(json.dumps(row, ensure_ascii=False).encode("utf-8") + b"\n")
-        self.responses[key] = response
+    def _start_writing(self) -> JournalWriter:
+        if self._writer is None:
+            self._writer = JournalWriter(self._index)
+        return self._writer
 
-    def _append(self, line: bytes) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.touch()
-        with self.path.open("r+b") as file:
-            if self._cut_off:
-                file.truncate(self._end)
-                self._cut_off = False
-            file.seek(0, SEEK_END)
-            file.write(line)
+    def record(self, key: str, answer: Answer) -> Answer:
+        """Append an answer to the journal, unless it failed. Returns it as it is replayed."""
+        answer = make_storable(answer)
+        if answer.outcome != "failed":
+            time = datetime.now(UTC).isoformat(timespec="seconds")
+            self._start_writing().append(format_record(key, answer, self.teacher, time))
+        return answer
 
 
-def hash_prompt(prompt: str) -> str:
-    """The key of a prompt: SHA-256, in hexadecimal."""
-    return hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()
+def make_storable(answer: Answer) -> Answer:
+    """The answer without lone surrogates: they are no text, and could not be written."""
+
+    def clean(text: str) -> str:
+        return text.encode("utf-8", "replace").decode("utf-8")
+
+    error = None if answer.error is None else clean(answer.error)
+    tokens = answer.prompt_tokens, answer.completion_tokens
+    return Answer(clean(answer), answer.outcome, *tokens, error)
 
 
 def name_model(model: object) -> str:
@@ -140,50 +162,10 @@ def name_model(model: object) -> str:
     return getattr(model, "__name__", type(model).__name__)
 
 
-def read_journal(path: Path) -> tuple[dict[str, str], int]:
-    """Read a journal: the responses by key, and how many of its bytes are whole records.
-
-    A last line that was cut off, as by a crash, is left out with a warning; recording
-    goes on in its place. Raises ValueError, with the line's number, for any other line
-    that is not a record.
-    """
-    responses: dict[str, str] = {}
-    end = 0
-    if not path.exists():
-        return responses, end
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.endswith(b"\n"):
-                warnings.warn(
-                    f"{path}, line {number}: the last record was cut off after {len(line):,} "
-                    "bytes, and is left out. Its prompt counts as not answered.",
-                    stacklevel=2,
-                )
-                break
-            if line.strip():
-                key, response = parse_record(line, path, number)
-                responses.setdefault(key, response)
-            end += len(line)
-    return responses, end
-
-
-def parse_record(line: bytes, path: Path, number: int) -> tuple[str, str]:
-    """The key and the response of a record. Raises ValueError if there is none."""
-    problem = ""
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as err:
-        problem = str(err) or type(err).__name__
-    else:
-        if isinstance(row, dict):
-            key, response = row.get("prompt_sha256"), row.get("response")
-            if isinstance(key, str) and isinstance(response, str):
-                return key, response
-        problem = "it needs the strings 'prompt_sha256' and 'response'"
-    raise ValueError(
-        f"{path}, line {number} is not a record of a journal ({problem}): {line[:80]!r}. Restore "
-        "the file, or delete the line: its prompt is then asked again."
-    )
+def get_concurrency(model: object) -> int:
+    """How many requests a model keeps in flight, as far as it says so."""
+    concurrency = getattr(model, "concurrency", 1)
+    return concurrency if isinstance(concurrency, int) else 1
 
 
 @registry.llm_models("metaie.Journal.v1")
@@ -191,14 +173,17 @@ def make_journal(
     path: Path,
     model: Any = None,
     teacher: str | None = None,
-    batch_size: int = 64,
+    batch_size: int | None = None,
 ) -> Journal:
     """Build `metaie.Journal.v1`.
 
     path: the journal, JSONL.
     model: a model of spacy-llm that is asked what is not recorded; null replays only.
     teacher: who answers, for the record; null takes the model's name.
-    batch_size: docs a time. A model that returns its answers all at once loses as many
-        when it fails: give such a one a small batch.
+    batch_size: docs taken ahead of the one whose answers are due; null takes 64, or 16 times
+        the model's `concurrency` if that is more. A model that returns its answers all at
+        once gets so many docs at a time, and loses as many when it fails: give such a one a
+        small batch. One that is lazy is out of work when the batch is full of docs that wait
+        for its slowest answer: give that one a large batch.
     """
     return Journal(path, model, teacher, batch_size)
