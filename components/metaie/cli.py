@@ -8,6 +8,7 @@ because spaCy brings torch with it, and help must not wait for that.
 import os
 import select
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -474,6 +475,126 @@ def annotate(
     aligns = ("l", *"r" * (len(header) - 1))
     typer.echo(PRINTER.table(list(report.rows()), header=header, aligns=aligns, divider=True))
     typer.echo(PRINTER.good(f"Wrote train.spacy, dev.spacy and test.spacy to {output}"))
+
+
+journal_app = typer.Typer(
+    name="journal",
+    help="Look after a teacher's journal: the record of what it answered, in JSONL.",
+    no_args_is_help=True,
+)
+app.add_typer(journal_app)
+
+JournalFile = Annotated[Path, typer.Argument(metavar="JOURNAL", help="The journal, JSONL.")]
+
+
+@journal_app.command(no_args_is_help=True)
+def stats(journal: JournalFile) -> None:
+    """Count records, duplicates, teachers, outcomes and tokens."""
+    from .teacher.journal_stats import count_journal
+
+    rows = list(count_journal(journal).rows())
+    typer.echo(
+        PRINTER.table(rows, header=("", str(journal)), aligns=("l", "r"), divider=True, max_col=80)
+    )
+
+
+@journal_app.command(no_args_is_help=True)
+def merge(
+    journals: Annotated[
+        list[Path],
+        typer.Argument(metavar="JOURNAL…", help="Journals; the first one's answers win."),
+    ],
+    output: Annotated[
+        Path, typer.Argument(metavar="OUTPUT", help="The new journal; there must be none yet.")
+    ],
+) -> None:
+    """Merge journals into a new one, with the first record of each prompt.
+
+    `python -m metaie journal merge monday.jsonl tuesday.jsonl both.jsonl`
+    """
+    from .teacher.journal_copy import merge_journals
+
+    copied = merge_journals(journals, output)
+    typer.echo(
+        PRINTER.good(
+            f"{output}: {copied.records:,} records, {copied.duplicates:,} duplicates left out"
+        )
+    )
+
+
+@journal_app.command("export", no_args_is_help=True)
+def export_records(
+    journal: JournalFile,
+    output: Annotated[
+        Path, typer.Argument(metavar="OUTPUT", help="The new journal; there must be none yet.")
+    ],
+    teacher: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Only of this teacher; give it as often as needed."),
+    ] = None,
+    outcome: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Only with this outcome: ok, empty, refused, cut_off or filtered; give it as "
+            "often as needed.",
+        ),
+    ] = None,
+    since: Annotated[datetime | None, typer.Option(help="Only from this moment on, UTC.")] = None,
+    until: Annotated[datetime | None, typer.Option(help="Only before this moment, UTC.")] = None,
+) -> None:
+    """Write chosen records to a new journal, as to ship it, or to ask for the others again.
+
+    Of each prompt, the first record that was chosen is kept.
+
+    `python -m metaie journal export journal.jsonl clean.jsonl --outcome ok --since 2026-01-31`
+    """
+    from .teacher.journal_copy import export_journal
+
+    copied = export_journal(
+        journal, output, teachers=teacher or (), outcomes=outcome or (), since=since, until=until
+    )
+    typer.echo(
+        PRINTER.good(
+            f"{output}: {copied.records:,} records; {copied.left_out:,} were not chosen, "
+            f"{copied.duplicates:,} are duplicates"
+        )
+    )
+
+
+@journal_app.command(no_args_is_help=True)
+def check(
+    journal: JournalFile,
+    repair: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write a new journal here, of the lines without a problem."
+        ),
+    ] = None,
+    show: Annotated[int, typer.Option(min=0, help="Problems to show; the rest is counted.")] = 50,
+) -> None:
+    """Check every line: exits with 1 if one is bad, cut off, or a duplicate.
+
+    The journal itself is not changed. With `--repair` written, the exit code is 0.
+    """
+    from collections import Counter
+
+    from .teacher.journal_check import check_journal
+
+    counts: Counter[str] = Counter()
+    for problem in check_journal(journal, repair):
+        counts[problem.kind] += 1
+        if counts.total() <= show:
+            typer.echo(f"line {problem.line:,}: {problem.kind}: {problem.detail}")
+    if not counts:
+        typer.echo(PRINTER.good(f"{journal}: every line is a record of its own"))
+    else:
+        found = ", ".join(f"{count:,} {kind}" for kind, count in counts.most_common())
+        fail(f"{journal} has lines that do not count: {found}")
+    if repair:
+        typer.echo(PRINTER.good(f"Wrote {repair}, without such lines"))
+    elif counts:
+        raise typer.Exit(1)
 
 
 @app.command()
