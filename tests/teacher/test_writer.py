@@ -176,10 +176,7 @@ def test_a_failure_to_sync_is_raised_by_what_comes_next(
     deadline = time.monotonic() + 30 * SYNC_SECONDS
     while writer._failure is None and time.monotonic() < deadline:
         time.sleep(0.05)
-    with pytest.raises(FileNotFoundError):
-        writer.append(make_line("b"))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with pytest.raises(FileNotFoundError), pytest.warns(UserWarning, match="replaced"):
         writer.append(make_line("b"))
     writer.close()
     assert path.read_bytes() == make_line("b")

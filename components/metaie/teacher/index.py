@@ -19,7 +19,7 @@ import numpy
 from tqdm import tqdm
 
 from ..rows import BadRow
-from .record import explain, parse_record, read_lines, warn_of_cut_off
+from .record import explain, parse_record, scan_lines, warn_of_cut_off
 
 # A journal is indexed so fast that only one of so many bytes is worth a file: it takes a
 # fraction of a second.
@@ -164,7 +164,7 @@ class JournalIndex:
                 leave=False,
             ) as progress,
         ):
-            for number, offset, line in read_lines(file, end, lines):
+            for number, offset, line in scan_lines(file, end, lines):
                 if not line.endswith(b"\n"):
                     if self._warned_at != number:
                         self._warned_at = number

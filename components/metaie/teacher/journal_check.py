@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from ..rows import BadRow
 from .journal_copy import new_file
-from .record import parse_record, read_lines
+from .record import parse_record, scan_lines
 from .seen import SeenKeys
 
 
@@ -49,7 +49,7 @@ def check_journal(path: Path, repaired: Path | None = None) -> Iterator[Problem]
             leave=False,
         ) as progress,
     ):
-        for number, _, line in read_lines(file):
+        for number, _, line in scan_lines(file):
             progress.update(len(line))
             problem = find_problem(number, line, seen)
             if problem is not None:

@@ -70,7 +70,7 @@ def make_answer(row: dict[str, Any]) -> Answer:
     )
 
 
-def read_lines(
+def scan_lines(
     file: BinaryIO, offset: int = 0, number: int = 0
 ) -> Iterator[tuple[int, int, bytes]]:
     """Yield (number, offset, line) of each line, from a place in a file.
@@ -97,7 +97,7 @@ def read_records(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
     if not path.is_file():
         raise FileNotFoundError(f"There is no journal at {str(path)!r}.")
     with path.open("rb") as file:
-        for number, _, line in read_lines(file):
+        for number, _, line in scan_lines(file):
             if not line.endswith(b"\n"):
                 warn_of_cut_off(path, number, line)
             elif not line.isspace():

@@ -52,10 +52,10 @@ class JournalWriter:
     def append(self, line: bytes) -> None:
         """Append a line and hand it to the system. What a crash has cut off before it goes.
 
-        Raises OSError if it cannot be written, as on a full disk.
+        Raises OSError if it cannot be written, as on a full disk, or if earlier ones could
+        not be brought to the disk.
         """
         with _WRITING:
-            self._raise_failure()
             self.index.catch_up()
             with self.path.open("ab", buffering=0) as file:
                 if os.fstat(file.fileno()).st_size > self.index.end:
@@ -68,6 +68,7 @@ class JournalWriter:
                 self._timer = threading.Timer(SYNC_SECONDS, self._sync_later)
                 self._timer.daemon = True
                 self._timer.start()
+            self._raise_failure()
 
     def sync(self) -> None:
         """Wait until what was appended is on the disk. Raises OSError if it cannot be."""
