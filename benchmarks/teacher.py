@@ -5,7 +5,9 @@
 The server is tests/teacher/chat_server.py, in a process of its own on this machine. Measured:
 
 rate: 2,000 prompts, 64 at a time, of a server that takes 200 ms: the share of the ideal rate,
-    64 / 0.2 s. The model is first asked 64 prompts, which imports its client.
+    64 / 0.2 s. The model is first asked 64 prompts, which imports its client. In turn with it,
+    64 bare sockets that send the same bytes again and again, and read what comes: what the
+    machine can do at that moment.
 faults: 2,000 prompts, when 30 % of requests fail in all the ways that the server knows:
     what became of each, held against the server's schedule.
 memory: the process's resident memory while 50,000 prompts stream through.
@@ -14,7 +16,9 @@ With `--parts`, the others' figures are kept as they are in the output.
 """
 
 import argparse
+import asyncio
 import datetime
+import json
 import os
 import statistics
 import subprocess
@@ -26,6 +30,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import srsly
 from metaie.teacher.chat import Chat
@@ -96,7 +101,7 @@ def make_prompts(count: int) -> Iterator[list[str]]:
 
 def measure_rate(args: argparse.Namespace) -> dict[str, Any]:
     """The share of the ideal rate, several times."""
-    shares, cpu = [], []
+    shares, bare, cpu = [], [], []
     with serve("--latency", str(args.latency)) as url:
         chat = Chat("test", url, concurrency=args.concurrency)
         list(chat(make_prompts(args.concurrency)))
@@ -106,14 +111,38 @@ def measure_rate(args: argparse.Namespace) -> dict[str, Any]:
             rate = answered / (time.perf_counter() - began)
             cpu.append(1000 * (time.process_time() - used) / answered)
             shares.append(100 * rate * args.latency / args.concurrency)
-            msg.info(f"{rate:.0f} prompts/s, {shares[-1]:.1f} % of the ideal rate")
+            began = time.perf_counter()
+            asyncio.run(send_bare(url, args.prompts, args.concurrency))
+            rate = args.prompts / (time.perf_counter() - began)
+            bare.append(100 * rate * args.latency / args.concurrency)
+            msg.info(f"{shares[-1]:.1f} % of the ideal rate; bare sockets {bare[-1]:.1f} %")
     return {
         "shares": [round(share, 1) for share in shares],
         "median": round(statistics.median(shares), 1),
         "best": round(max(shares), 1),
+        "bare": [round(share, 1) for share in bare],
+        "bare_median": round(statistics.median(bare), 1),
         "cpu_ms": round(statistics.median(cpu), 2),
         "load": round(os.getloadavg()[0], 1),
     }
+
+
+async def send_bare(url: str, count: int, concurrency: int) -> None:
+    """Send so many requests, and read the answers, by sockets and nothing else."""
+    parts = urlsplit(url)
+    body = json.dumps({"messages": [{"role": "user", "content": TEXT}]}).encode()
+    head = f"POST {parts.path}/chat/completions HTTP/1.1\r\nContent-Length: {len(body)}\r\n\r\n"
+    left = iter(range(count))
+
+    async def repeat() -> None:
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        for _ in left:
+            writer.write(head.encode() + body)
+            answer = await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(int(answer.partition(b"Content-Length: ")[2].split()[0]))
+        writer.close()
+
+    await asyncio.gather(*(repeat() for _ in range(concurrency)))
 
 
 def measure_faults(args: argparse.Namespace) -> dict[str, Any]:
@@ -184,6 +213,10 @@ def make_report(record: dict[str, Any]) -> str:
     """Markdown."""
     rate, faults, memory = record["rate"], record["faults"], record["memory"]
     packages = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
+    bare = ""
+    if "bare" in rate:
+        shares = ", ".join(map(str, rate["bare"]))
+        bare = f"; bare sockets, in turn with it, {rate['bare_median']} % ({shares})"
     retried = [
         f"| {reason} | {count} | {faults['retries_by_schedule'].get(reason, 0)} |"
         for reason, count in faults["retries"].items()
@@ -202,8 +235,9 @@ def make_report(record: dict[str, Any]) -> str:
             f"**Rate.** {record['prompts']:,} prompts, {record['concurrency']} at a time, answered "
             f"after {1000 * record['latency']:.0f} ms: {rate['median']} % of the ideal rate in the "
             f"median of {len(rate['shares'])} runs, {rate['best']} % in the best "
-            f"({', '.join(map(str, rate['shares']))}). A prompt takes {rate['cpu_ms']} ms of a "
-            f"core. The machine's load was {rate['load']} on {os.cpu_count()} cores.",
+            f"({', '.join(map(str, rate['shares']))}){bare}. A prompt takes {rate['cpu_ms']} ms of "
+            f"a core, of which the machine has {os.cpu_count()}, shared with others' work: its "
+            f"load was {rate['load']}.",
             "",
             f"**Faults.** 30 % of requests fail, in {len(FAULTS)} ways. Of {faults['prompts']:,} "
             f"prompts, {faults['as_scheduled']:,} ended as the server's schedule says: "

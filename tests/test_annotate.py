@@ -197,7 +197,11 @@ def test_the_command(corpus: Path) -> None:
 
 @pytest.mark.parametrize(
     ("group", "name"),
-    [("llm_tasks", "metaie.ImportantInformation.v1"), ("llm_models", "metaie.Journal.v1")],
+    [
+        ("llm_tasks", "metaie.ImportantInformation.v1"),
+        ("llm_models", "metaie.Chat.v1"),
+        ("llm_models", "metaie.Journal.v1"),
+    ],
 )
 def test_spacy_llm_finds_the_teacher_without_an_import(group: str, name: str) -> None:
     from spacy_llm.registry import registry
