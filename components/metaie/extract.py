@@ -18,6 +18,7 @@ from .rows import (
     STDIN,
     BadRow,
     decode_line,
+    get_format,
     get_row_queries,
     get_text,
     parse_row,
@@ -49,7 +50,8 @@ def extract(
     """Extract from files, and write a line of JSON a text to `output` or to stdout.
 
     paths: text (one text a line; empty lines are skipped), JSONL with "text", and
-        perhaps "queries", in each row, DocBins; `-` is standard input.
+        perhaps "queries", in each row, either also as .gz or .zst; DocBins; `-` is
+        standard input.
     labels: asked of texts that bring no queries; by default the model's own.
     schema: what to find instead, beyond single spans.
     whole_files: each text file is one text.
@@ -139,7 +141,7 @@ def read_texts(
 def _guess_format(path: Path) -> InputFormat:
     if path.suffix == ".spacy" or path.is_dir():
         return "spacy"
-    return "jsonl" if path.suffix == ".jsonl" else "text"
+    return "jsonl" if get_format(path) == ".jsonl" else "text"
 
 
 def _read_text(line: bytes, nlp: Language, key: str) -> tuple[Doc, dict[str, Any]]:

@@ -2,15 +2,17 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+import smart_open
 import srsly
 
 from .spans import clean_label
 
 STDIN = Path("-")
+COMPRESSED = (".gz", ".zst")
 
 
 class BadRow(ValueError):
@@ -36,16 +38,49 @@ def describe(path: Path) -> str:
     return "standard input" if path == STDIN else str(path)
 
 
+def get_format(path: Path) -> str:
+    """The ending that says what a file holds: ".jsonl" for "a.jsonl" and "A.JSONL.gz"."""
+    path = Path(path.name.lower())
+    return path.with_suffix("").suffix if path.suffix in COMPRESSED else path.suffix
+
+
 def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Yield (number, line) from 1, of a file or of standard input, without their ends.
 
-    Lines stay bytes, so that one line that is not UTF-8 costs no other.
+    A file that ends with .gz or .zst is decompressed on the way. Lines stay bytes, so that
+    one line that is not UTF-8 costs no other. Raises ValueError, with the number of lines
+    before, where a compressed file is damaged or cut off.
     """
-    with nullcontext(sys.stdin.buffer) if path == STDIN else path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
+    number = 0
+    with _open(path) as lines:
+        while True:
+            try:
+                line = next(lines, None)
+            except Exception as err:
+                # Each way of compressing has errors of its own, and none names the file.
+                if path.suffix.lower() not in COMPRESSED:
+                    raise
+                raise ValueError(
+                    f"{path} can't be decompressed after line {number} ({err}): it is damaged, "
+                    "cut off, or not what its name says. Make or fetch it again."
+                ) from err
+            if line is None:
+                return
+            number += 1
             if number == 1:
                 line = line.removeprefix(b"\xef\xbb\xbf")
             yield number, line.removesuffix(b"\n").removesuffix(b"\r")
+
+
+def _open(path: Path) -> AbstractContextManager[IO[bytes]]:
+    if path == STDIN:
+        return nullcontext(sys.stdin.buffer)
+    try:
+        return smart_open.open(path, "rb")
+    except ImportError as err:
+        raise ValueError(
+            f'{path} is compressed with Zstandard, which needs: pip install "metaie[annotate]"'
+        ) from err
 
 
 def decode_line(line: bytes) -> str:
@@ -72,11 +107,11 @@ def parse_row(line: bytes) -> dict[str, Any]:
     return row
 
 
-def get_text(row: dict[str, Any]) -> str:
-    """The row's text. Raises BadRow if it has none."""
-    if "text" not in row:
-        raise BadRow("no text", f"the key 'text' is missing among {shorten(sorted(row))}.")
-    return check_unicode(row["text"], "text")
+def get_text(row: dict[str, Any], name: str = "text") -> str:
+    """The row's text, under "text" or another name. Raises BadRow if it has none."""
+    if name not in row:
+        raise BadRow("no text", f"the key {name!r} is missing among {shorten(sorted(row))}.")
+    return check_unicode(row[name], name)
 
 
 def get_row_queries(row: dict[str, Any], name: str = "queries") -> list[str]:
