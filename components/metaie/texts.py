@@ -1,0 +1,186 @@
+"""Texts to annotate: read from files of several formats, one after the other, as a stream."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spacy.vocab import Vocab
+
+from .docbin import read_docbin
+from .rows import (
+    COMPRESSED,
+    BadRow,
+    check_unicode,
+    decode_line,
+    get_format,
+    get_text,
+    parse_row,
+    read_lines,
+)
+
+PARQUET_ROWS = 1024  # in memory at a time
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A text with what is known about it. Its hash decides its place, whatever its file.
+
+    document: the hash of the document that it was cut from; empty if it is whole.
+    """
+
+    text: str
+    genre: str
+    id: str
+    document: str = ""
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of the text, in hexadecimal."""
+        return hashlib.sha256(self.text.encode("utf-8")).hexdigest()
+
+    @property
+    def source(self) -> str:
+        """SHA-256 of the whole document. What is cut from one stays together in a split."""
+        return self.document or self.key
+
+
+def read_passages(
+    paths: Iterable[Path], *, text_field: str = "text", output: Path | None = None
+) -> Iterator[Passage]:
+    """Yield the passages of files and folders, in the order of their names.
+
+    text_field: what the text is called in JSONL and Parquet. "genre" and "id" may be there
+        as well; otherwise the genre is the file's name, and the id that and a number.
+    output: where DocBins are written: those there are not read.
+
+    Raises FileNotFoundError, or ValueError that names file and line, row or doc.
+    """
+    for file in find_files(paths, output):
+        yield from READERS[get_format(file)](file, text_field)
+
+
+def find_files(paths: Iterable[Path], output: Path | None = None) -> list[Path]:
+    """All files of texts among files and folders. Raises like `find_texts`."""
+    return [file for path in paths for file in find_texts(path, output)]
+
+
+def find_texts(path: Path, output: Path | None = None) -> list[Path]:
+    """The file itself, or all files of texts below a folder, sorted.
+
+    output: DocBins below this folder are left out, when they are not named themselves.
+
+    Raises FileNotFoundError, or ValueError for other files, and a folder without any.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"There is no file or folder of texts {str(path)!r}.")
+    if path.is_dir():
+        made = output.resolve() if output else None
+        files = sorted(
+            file
+            for file in path.rglob("*")
+            if is_readable(file)
+            and not (made and file.suffix == ".spacy" and file.resolve().is_relative_to(made))
+        )
+        if not files:
+            raise ValueError(f"The folder {str(path)!r} has no files that end with {ENDINGS}.")
+        return files
+    if not is_readable(path):
+        raise ValueError(f"Texts are read from files that end with {ENDINGS}, not {path}.")
+    return [path]
+
+
+def is_readable(path: Path) -> bool:
+    """Whether the file's name ends as one that can be read here."""
+    if path.suffix.lower() in COMPRESSED and get_format(path) not in LINES:
+        return False
+    return get_format(path) in READERS
+
+
+def _read_text(file: Path, text_field: str) -> Iterator[Passage]:
+    for number, line in read_lines(file):
+        if line.strip():
+            with _naming(file, number):
+                passage = Passage(decode_line(line), stem(file), f"{stem(file)}-{number}")
+            yield passage
+
+
+def _read_jsonl(file: Path, text_field: str) -> Iterator[Passage]:
+    for number, line in read_lines(file):
+        if line.strip():
+            with _naming(file, number):
+                passage = make_passage(parse_row(line), text_field, file, number)
+            yield passage
+
+
+def _read_parquet(file: Path, text_field: str) -> Iterator[Passage]:
+    try:
+        from pyarrow.parquet import ParquetFile
+    except ImportError as err:
+        raise ValueError(f'To read {file}: pip install "metaie[annotate]"') from err
+    number = 0
+    try:
+        parquet = ParquetFile(file)
+        names = parquet.schema_arrow.names
+        if text_field not in names:
+            raise BadRow(
+                "no text",
+                f"there is no column {text_field!r}, but {', '.join(names)}. Name the one that "
+                "holds the texts with `--text-field`.",
+                offset=1,
+            )
+        columns = [name for name in (text_field, "genre", "id") if name in names]
+        for batch in parquet.iter_batches(batch_size=PARQUET_ROWS, columns=columns):
+            for row in batch.to_pylist():
+                number += 1
+                yield make_passage(row, text_field, file, number)
+    except BadRow as err:
+        raise err.at(file, number, "row") from None
+    except (ValueError, OSError) as err:
+        raise ValueError(f"{file} can't be read as Parquet after row {number}: {err}") from err
+
+
+def _read_docbin(file: Path, text_field: str) -> Iterator[Passage]:
+    for number, doc in enumerate(read_docbin(file, Vocab(), require_queries=False), start=1):
+        row = {**doc.user_data, "text": doc.text}
+        with _naming(file, number, "doc"):
+            passage = make_passage(row, "text", file, number)
+        yield passage
+
+
+def make_passage(row: dict[str, Any], text_field: str, file: Path, number: int) -> Passage:
+    """The passage of a row. Raises BadRow."""
+    genre, name = row.get("genre"), row.get("id")
+    if isinstance(name, int) and not isinstance(name, bool):
+        name = str(name)
+    return Passage(
+        get_text(row, text_field),
+        stem(file) if genre is None else check_unicode(genre, "genre"),
+        f"{stem(file)}-{number}" if name is None else check_unicode(name, "id"),
+    )
+
+
+def stem(file: Path) -> str:
+    """The file's name without its endings."""
+    return file.with_suffix("").stem if file.suffix.lower() in COMPRESSED else file.stem
+
+
+@contextmanager
+def _naming(file: Path, number: int, unit: str = "line") -> Iterator[None]:
+    """Add the place in a file to a BadRow that is raised within."""
+    try:
+        yield
+    except BadRow as err:
+        raise err.at(file, number, unit) from None
+
+
+READERS: dict[str, Callable[[Path, str], Iterator[Passage]]] = {
+    ".txt": _read_text,
+    ".jsonl": _read_jsonl,
+    ".parquet": _read_parquet,
+    ".spacy": _read_docbin,
+}
+LINES = (".txt", ".jsonl")
+ENDINGS = f"{', '.join(READERS)} ({', '.join(LINES)} also compressed: {', '.join(COMPRESSED)})"
