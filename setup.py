@@ -16,7 +16,10 @@ setup(
     author="metaie contributors",
     package_dir={"": "components"},
     packages=find_packages("components"),
-    package_data={"metaie": ["py.typed"], "metaie.teacher": ["templates/*.jinja"]},
+    package_data={
+        "metaie": ["py.typed", "templates/*.jinja"],
+        "metaie.teacher": ["templates/*.jinja"],
+    },
     python_requires=">=3.11",
     install_requires=[
         "spacy>=3.8.0,<3.9.0",
@@ -30,6 +33,7 @@ setup(
         "jinja2>=3.1.0",
         "numpy>=2.0.0,<3.0.0",
         "pydantic>=2.0.0,<3.0.0",
+        "smart-open>=7.5.0",
         "srsly>=2.5.0,<3.0.0",
         "tqdm>=4.60.0",
         "typer>=0.19.0",
@@ -37,6 +41,7 @@ setup(
         "weasel>=0.4.1,<2.0.0",
     ],
     extras_require={
+        "annotate": ["datasketch>=1.6.0", "pyarrow>=14.0.0", "smart-open[zst]>=7.5.0"],
         "chat": ["aiohttp>=3.14.4,<4.0.0", "httpx2>=2.12.0,<3.0.0", "openai>=3.57.0,<4.0.0"],
         "graph": ["matplotlib>=3.8.0", "networkx>=3.0", "rdflib>=7.0.0"],
         "onnx": ["onnx>=1.16.0", "onnxruntime>=1.18.0"],
@@ -44,6 +49,7 @@ setup(
         "dev": [
             "aiohttp>=3.14.4,<4.0.0",
             "build>=1.2.0",
+            "datasketch>=1.6.0",
             "httpx2>=2.12.0,<3.0.0",
             "hypothesis>=6.100.0",
             "matplotlib>=3.8.0",
@@ -52,10 +58,12 @@ setup(
             "onnx>=1.16.0",
             "onnxruntime>=1.18.0",
             "openai>=3.57.0,<4.0.0",
+            "pyarrow>=14.0.0",
             "pytest>=8.0.0",
             "pytest-cov>=5.0.0",
             "rdflib>=7.0.0",
             "ruff>=0.6.0",
+            "smart-open[zst]>=7.5.0",
         ],
     },
     # spaCy and spacy-llm (whose registries bear thinc's name) find what is registered here:
