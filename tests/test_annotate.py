@@ -1,30 +1,33 @@
 import json
-from collections import Counter
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 import spacy
-from hypothesis import given
-from hypothesis import strategies as st
-from metaie.annotate import (
-    Passage,
-    annotate,
-    find_texts,
-    load_teacher,
-    parse_split,
-    read_passages,
-    split_passages,
-)
+import srsly
+from local_model import read_asked, write_config
+from metaie.annotate import annotate
 from metaie.cli import app
+from metaie.counts import Summary
 from metaie.docbin import read_docbin
+from metaie.inputs import Inputs
 from metaie.spans import get_answers
+from metaie.teacher.pipeline import Teacher
 from metaie.teacher.record import hash_prompt
 from metaie.teacher.task import make_important_information_task
 from spacy.tokens import Doc
 from typer.testing import CliRunner
 
-CONFIG = Path(__file__).parent.parent / "configs" / "teacher.cfg"
+ROOT = Path(__file__).parent.parent
+CONFIG = ROOT / "configs" / "teacher.cfg"
+SPLITS = ("train", "dev", "test")
 
 
 @pytest.fixture
@@ -41,27 +44,45 @@ def corpus(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def overrides(corpus: Path) -> dict[str, str]:
-    return {"paths.journal": str(corpus / "journal.jsonl")}
+def run(corpus: Path, out: str = "out", texts: str = "texts", **settings: object) -> Summary:
+    """Annotate a folder with the shipped config and the corpus's journal."""
+    teacher = Teacher(CONFIG, {"paths.journal": str(corpus / "journal.jsonl")})
+    return annotate(teacher, Inputs([corpus / texts]), corpus / out, **settings)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def invoke(corpus: Path) -> Callable[..., tuple[int, str]]:
+    """Run the command on the corpus's texts; gives its exit code and all that it printed."""
+
+    def call(*options: object, config: Path = CONFIG, texts: str = "texts") -> tuple[int, str]:
+        arguments = ["annotate", corpus / texts, "-o", corpus / "out", "-c", config, *options]
+        if config == CONFIG:
+            arguments += ["--paths.journal", corpus / "journal.jsonl"]
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        return result.exit_code, " ".join((result.stdout + result.stderr).split())
+
+    return call
 
 
 def read(path: Path) -> list[Doc]:
     return list(read_docbin(path, spacy.blank("en").vocab))
 
 
+def read_all(folder: Path) -> dict[str, bytes]:
+    """The contents of all files of a folder, by name."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
 def test_texts_become_three_docbins(corpus: Path) -> None:
     summary = corpus / "out" / "counts.json"
-    report = annotate(
-        [corpus / "texts"],
-        corpus / "out",
-        CONFIG,
-        split="80/10/10",
-        overrides=overrides(corpus),
-        summary=summary,
-    )
-    docs = {name: read(corpus / "out" / f"{name}.spacy") for name in ("train", "dev", "test")}
+    done = run(corpus, split="80/10/10", summary=summary)
+    docs = {name: read(corpus / "out" / f"{name}.spacy") for name in SPLITS}
     assert {name: len(found) for name, found in docs.items()} == {"train": 24, "dev": 3, "test": 3}
-    assert (report.duplicates, report.empty) == (1, 1)
+    assert (done.left_out.duplicates, done.left_out.empty) == (1, 1)
     doc = docs["test"][0]
     assert {label: len(spans) for label, spans in get_answers(doc).items()} == {
         "Person": 1,
@@ -69,11 +90,13 @@ def test_texts_become_three_docbins(corpus: Path) -> None:
         "Date": 0,
     }
     assert doc.user_data["genre"] in "ab" and doc.user_data["id"].startswith("p-")
-    train = json.loads(summary.read_text())["splits"]["train"]
+    written = json.loads(summary.read_text())
+    assert (written["duplicates"], written["empty"], written["tokens"]) == (1, 1, None)
+    train = written["splits"]["train"]
     assert train["unplaced"] == {"not_in_text": 24}
     assert (train["passages"], train["queries"], train["spans"], train["lines"]) == (24, 72, 48, 96)
     assert train["absences"] == 24
-    table = {row[0].strip(): row[1:] for row in report.rows()}
+    table = {row[0].strip(): row[1:] for row in done.rows()}
     assert table["lines not placed"] == ("24", "3", "3", "30")
     assert table["not in text"] == ("24", "3", "3", "30")
     assert table["share of lines"] == ("25.00%",) * 4
@@ -85,10 +108,8 @@ def test_two_runs_are_equal_byte_for_byte(corpus: Path) -> None:
     (corpus / "other").mkdir()
     (corpus / "other" / "p.jsonl").write_text("\n".join(reversed(lines)))
     for folder, out in (("texts", "one"), ("other", "two")):
-        annotate([corpus / folder], corpus / out, CONFIG, overrides=overrides(corpus))
-    for name in ("train", "dev", "test"):
-        one, two = (corpus / out / f"{name}.spacy" for out in ("one", "two"))
-        assert one.read_bytes() == two.read_bytes()
+        run(corpus, out, folder)
+    assert read_all(corpus / "one") == read_all(corpus / "two")
 
 
 def test_a_run_that_fails_leaves_what_was_there(corpus: Path) -> None:
@@ -97,102 +118,240 @@ def test_a_run_that_fails_leaves_what_was_there(corpus: Path) -> None:
     with (corpus / "texts" / "p.jsonl").open("a") as file:
         file.write('\n{"text": "not in the journal"}\n')
     with pytest.raises(ValueError, match="No answer is recorded"):
-        annotate([corpus / "texts"], corpus / "out", CONFIG, overrides=overrides(corpus))
-    assert [p.name for p in (corpus / "out").iterdir()] == ["train.spacy"]
-    assert (corpus / "out" / "train.spacy").read_bytes() == b"old"
+        run(corpus)
+    assert read_all(corpus / "out") == {"train.spacy": b"old"}
 
 
-@pytest.mark.parametrize(
-    ("line", "problem"),
-    [
-        (b"{nope", "not JSON"),
-        (b"[1]", "not a JSON object"),
-        (b'{"txt": "a"}', "'text' is missing"),
-        (b'{"text": 3}', "text is not a string"),
-        (b'{"text": "a", "genre": 3}', "genre is not a string"),
-        (b'{"text": "a", "id": 3}', "id is not a string"),
-        (b'{"text": "\\ud800"}', "lone surrogate"),
-        (b"\xff", "not UTF-8"),
-    ],
-)
-def test_a_bad_row_is_named(tmp_path: Path, line: bytes, problem: str) -> None:
-    file = tmp_path / "texts.jsonl"
-    file.write_bytes(b'{"text": "fine"}\n' + line + b"\n")
-    with pytest.raises(ValueError, match=problem) as caught:
-        list(read_passages([file]))
-    assert f"{file}, line 2" in str(caught.value)
+def test_a_bad_row_stops_a_run_before_it_asks(corpus: Path) -> None:
+    with (corpus / "texts" / "p.jsonl").open("a") as file:
+        file.write("\nnonsense\n")
+    teacher = Teacher(write_config(corpus))
+    for size in (0, 4):
+        with pytest.raises(ValueError, match=r"p\.jsonl, line 34"):
+            annotate(teacher, Inputs([corpus / "texts"]), corpus / "out", shard_size=size)
+    assert not read_asked(corpus)
+    assert not (corpus / "out").exists()
 
 
-def test_text_files_have_a_text_a_line(tmp_path: Path) -> None:
-    (tmp_path / "news.txt").write_bytes(b"\xef\xbb\xbfOne.\r\n\nTwo.")
-    passages = list(read_passages([tmp_path]))
-    assert passages == [Passage("One.", "news", "news-1"), Passage("Two.", "news", "news-3")]
+def test_failed_passages_are_counted_and_left_out(corpus: Path) -> None:
+    with (corpus / "texts" / "p.jsonl").open("a") as file:
+        file.write('\n{"text": "FAIL"}\n{"text": "CUT Ada"}\n')
+    for size in (0, 10):
+        teacher = Teacher(write_config(corpus, journal=False))
+        done = annotate(
+            teacher,
+            Inputs([corpus / "texts"]),
+            corpus / f"out{size}",
+            shard_size=size,
+            split="1/0/0",
+        )
+        texts = {doc.text for doc in read(corpus / f"out{size}")}
+        assert len(texts) == 31
+        assert "CUT Ada" in texts and "FAIL" not in texts
+        assert done.failed == 1
+        assert done.splits["train"].outcomes == {"cut_off": 1}
+        assert (done.tokens, done.cost) == (32 * 110, 16.0)
+        table = {row[0].strip(): row[-1] for row in done.rows()}
+        assert (table["cut off"], table["passages that failed"]) == ("1", "1")
 
 
-def test_no_texts(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="missing"):
-        find_texts(tmp_path / "missing")
-    with pytest.raises(ValueError, match="no files that end"):
-        find_texts(tmp_path)
-    (tmp_path / "a.csv").touch()
-    with pytest.raises(ValueError, match=r"a\.csv"):
-        find_texts(tmp_path / "a.csv")
+def test_shards_hold_the_same_docs(corpus: Path) -> None:
+    whole, sharded = run(corpus, "whole", split="2/1/1"), run(corpus, shard_size=4, split="2/1/1")
+    texts = {doc.text: doc.to_bytes() for doc in read(corpus / "whole")}
+    assert {doc.text: doc.to_bytes() for doc in read(corpus / "out")} == texts
+    assert sum(c.spans for c in whole.splits.values()) == sum(
+        c.spans for c in sharded.splits.values()
+    )
+    assert sharded.left_out == whole.left_out
+    manifest = srsly.read_json(corpus / "out" / "manifest.json")
+    assert manifest["complete"] is True
+    assert manifest["left_out"] == {"duplicates": 1, "near_duplicates": 0, "empty": 1}
+    assert manifest["settings"]["split"] == "2/1/1"
+    assert set(manifest["settings"]["versions"]) == {"metaie", "spacy", "spacy-llm"}
+    for shard in manifest["shards"]:
+        docs = read(corpus / "out" / shard["file"])
+        assert 0 < len(docs) <= 4
+        assert shard["docs"] == len(docs)
+        assert shard["spans"] == sum(len(doc.spans["metaie"]) for doc in docs)
+    files = {shard["file"] for shard in manifest["shards"]}
+    assert files | {"manifest.json"} == set(read_all(corpus / "out"))
+    assert {Path(file).parent.name for file in files} == set(SPLITS)
+
+
+def test_what_is_finished_is_not_made_again(corpus: Path) -> None:
+    def go() -> tuple[int, dict[str, int]]:
+        """How many were asked, and when each file was written."""
+        before = len(read_asked(corpus))
+        # Without a journal, so that each passage that is annotated again is asked again.
+        teacher = Teacher(write_config(corpus, journal=False))
+        annotate(
+            teacher,
+            Inputs([corpus / "texts"]),
+            corpus / "out",
+            shard_size=4,
+            split="1/0/0",
+        )
+        times = {p.name: p.stat().st_mtime_ns for p in (corpus / "out/train").iterdir()}
+        return len(read_asked(corpus)) - before, times
+
+    asked, times = go()
+    assert asked == 30 and len(times) == 8
+    assert go() == (0, times)
+    # A damaged shard, and one that is gone.
+    (corpus / "out/train/00001.spacy").write_bytes(b"damaged")
+    (corpus / "out/train/00002.spacy").unlink()
+    asked, again = go()
+    assert asked == 8
+    assert {name for name in times if times[name] != again[name]} == {"00001.spacy", "00002.spacy"}
+    # More texts: the last shard, which was not full, is another now.
+    with (corpus / "texts" / "p.jsonl").open("a") as file:
+        file.write('\n{"text": "Ada."}\n{"text": "Bob."}\n{"text": "Eve."}\n')
+    asked, more = go()
+    assert asked == 5 and len(more) == 9
+    assert {name for name in again if again[name] != more[name]} == {"00007.spacy"}
+    # Fewer texts: what is not of this corpus goes.
+    (corpus / "texts" / "p.jsonl").write_text('{"text": "Ada."}\n')
+    assert go()[0] == 1
+    assert set(read_all(corpus / "out")) == {"manifest.json", "train/00000.spacy"}
+
+
+def test_failed_passages_are_asked_again(corpus: Path) -> None:
+    (corpus / "texts" / "p.jsonl").write_text('{"text": "FAIL"}\n{"text": "Ada"}\n')
+    for _ in range(2):
+        teacher = Teacher(write_config(corpus, journal=False))
+        annotate(teacher, Inputs([corpus / "texts"]), corpus / "out", shard_size=1, split="1/0/0")
+    assert read_asked(corpus).count("FAIL") == 2
+    assert read_asked(corpus).count("Ada") == 1
+
+
+def test_a_stopped_run_goes_on(corpus: Path, invoke: Callable[..., tuple[int, str]]) -> None:
+    options = ("--shard-size", 4, "--split", "1/0/0")
+    code, shown = invoke(*options, config=write_config(corpus, stop_at=12))
+    assert code == 1
+    assert "The budget is reached." in shown
+    assert "11 of 30 texts were done. The answers are in" in shown
+    manifest = srsly.read_json(corpus / "out" / "manifest.json")
+    assert manifest["complete"] is False
+    assert [shard["file"] for shard in manifest["shards"]] == [
+        "train/00000.spacy",
+        "train/00001.spacy",
+    ]
+    code, shown = invoke(*options, config=write_config(corpus))
+    assert code == 0, shown
+    assert sorted(read_asked(corpus)) == sorted(set(read_asked(corpus)))
+    assert len(read_asked(corpus)) == 30
+    stopped = read_all(corpus / "out")
+    (corpus / "out").rename(corpus / "resumed")
+    assert invoke(*options, config=write_config(corpus))[0] == 0
+    undisturbed = read_all(corpus / "out")
+    assert undisturbed.keys() == stopped.keys()
+    assert all(undisturbed[name] == stopped[name] for name in stopped)
+
+
+def test_an_interrupt_ends_cleanly(corpus: Path, invoke: Callable[..., tuple[int, str]]) -> None:
+    with (corpus / "texts" / "p.jsonl").open("a") as file:
+        file.write('\n{"text": "CTRL-C"}\n')
+    code, shown = invoke(config=write_config(corpus))
+    assert code == 1
+    assert "`annotate` was interrupted" in shown
+    assert "of 31 texts were done. The answers are in" in shown
+    assert "Traceback" not in shown
+    assert not (corpus / "out").exists()
+    code, shown = invoke(config=write_config(corpus, journal=False))
+    assert "There is no journal" in shown
+
+
+@pytest.mark.slow
+def test_control_c_at_any_moment_loses_nothing(corpus: Path) -> None:
+    code = "import local_model; from metaie.cli import app; app(prog_name='metaie')"
+    config = write_config(corpus, delay=0.05)
+    command = [sys.executable, "-c", code, "annotate", "texts", "-c", str(config), "-o", "out"]
+    command += ["--shard-size", "4", "--split", "1/0/0"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
+    for stop_after in (3, random.randint(4, 15), None):
+        with subprocess.Popen(command, cwd=corpus, env=env, stderr=subprocess.PIPE) as run:
+            goal = None if stop_after is None else len(read_asked(corpus)) + stop_after
+            while goal and len(read_asked(corpus)) < goal and run.poll() is None:
+                time.sleep(0.01)
+            if goal:
+                run.send_signal(signal.SIGINT)
+            assert run.stderr
+            shown = run.stderr.read().decode()
+        assert "Traceback" not in shown
+        assert run.returncode == (1 if goal else 0), shown
+        assert not goal or "was interrupted" in shown
+    # The one that was under way when it stopped may be asked again.
+    assert set(read_asked(corpus)) == {f"Ada met person {i} in London." for i in range(30)}
+    assert len(read_asked(corpus)) <= 32
+    records = list(srsly.read_jsonl(corpus / "journal.jsonl"))
+    assert len(records) == len({record["prompt_sha256"] for record in records})
+    assert len(read(corpus / "out")) == 30
+
+
+def test_a_manifest_of_others_is_left_alone(corpus: Path) -> None:
+    (corpus / "out").mkdir()
+    for data in (b'{"name": "another app"}', b"[]", b"nonsense", b'{"shards": [{"file": "../x"}]}'):
+        (corpus / "out" / "manifest.json").write_bytes(data)
+        with pytest.raises(ValueError, match="not the manifest of a corpus"):
+            run(corpus, shard_size=4)
+        assert read_all(corpus / "out") == {"manifest.json": data}
+
+
+def test_a_manifest_deletes_nothing_but_shards(corpus: Path) -> None:
+    run(corpus, shard_size=4)
+    path = corpus / "out" / "manifest.json"
+    manifest = srsly.read_json(path)
+    manifest["shards"][0]["file"] = "../texts/p.jsonl"
+    srsly.write_json(path, manifest)
+    with pytest.raises(ValueError, match="a shard can't be called"):
+        run(corpus, shard_size=4)
+    assert (corpus / "texts" / "p.jsonl").exists()
+
+
+def test_the_command(corpus: Path, invoke: Callable[..., tuple[int, str]]) -> None:
+    code, shown = invoke()
+    assert code == 0, shown
+    assert "not in text" in shown
+    assert "1 texts that were there before, 1 texts without any words" in shown
+    assert len(read(corpus / "out")) == 30
+    code, shown = invoke("--paths.journal", corpus / "missing.jsonl")
+    assert code == 0  # the last one counts
+    code, shown = invoke("--components.llm.model.path", corpus / "missing.jsonl")
+    assert code == 1
+    assert "missing.jsonl" in shown.replace(" ", "")
+
+
+def test_settings_and_texts_may_be_mixed(corpus: Path) -> None:
+    (corpus / "more.txt").write_text("Ada met person 1 in London.\n")
+    journal = f"--paths.journal={corpus / 'journal.jsonl'}"
+    arguments = ["annotate", journal, corpus / "more.txt", "-c", CONFIG, "-o", corpus / "out"]
+    for seed in ([], ["--nlp.batch_size", "7"]):
+        command = [*arguments, *seed, corpus / "texts"]
+        result = CliRunner().invoke(app, [str(argument) for argument in command])
+        assert result.exit_code == 0, result.output
+        assert len(read(corpus / "out")) == 30
+    result = CliRunner().invoke(app, [str(a) for a in [*arguments, "--no-such-option", "1"]])
+    assert result.exit_code == 2
+    assert "no-such-option" in result.output
+
+
+def test_a_page_about_the_corpus(corpus: Path, invoke: Callable[..., tuple[int, str]]) -> None:
+    for options in ((), ("--shard-size", 7)):
+        page = corpus / "report.html"
+        code, shown = invoke("--report", page, *options)
+        assert code == 0, shown
+        assert "Wrote" in shown and "report.html" in shown.replace(" ", "")
+        assert page.read_text(encoding="utf-8").count("<svg") == 8
+        page.unlink()
+
+
+@pytest.mark.parametrize("shard_size", [0, 3])
+def test_no_texts(tmp_path: Path, shard_size: int) -> None:
     (tmp_path / "a.txt").touch()
     with pytest.raises(ValueError, match="no texts"):
-        annotate([tmp_path / "a.txt"], tmp_path / "out", CONFIG)
-
-
-@pytest.mark.parametrize(
-    "split", ["", "88/12", "0/50/50", "a/b/c", "88/-6/6", "1/1/1/1", "8.5/1/1"]
-)
-def test_bad_splits(split: str) -> None:
-    with pytest.raises(ValueError, match="split"):
-        parse_split(split)
-
-
-def test_configs_are_checked(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no config"):
-        load_teacher(tmp_path / "missing.cfg", {})
-    (tmp_path / "a.cfg").write_text('[nlp]\nlang = "en"\npipeline = []\n')
-    with pytest.raises(ValueError, match="no `llm` component"):
-        load_teacher(tmp_path / "a.cfg", {})
-
-
-@given(
-    st.lists(st.integers(1, 40), min_size=1, max_size=8),
-    st.sampled_from([(88, 6, 6), (8, 1, 1), (1, 1, 1), (1, 0, 0), (3, 0, 1)]),
-    st.randoms(),
-)
-def test_every_genre_is_split_as_the_whole_is(
-    sizes: list[int], shares: tuple[int, int, int], random: object
-) -> None:
-    passages = [
-        Passage(f"{g} {i}", f"genre {g}", "") for g, n in enumerate(sizes) for i in range(n)
-    ]
-    names = split_passages(passages, shares)
-    for genre, size in enumerate(sizes):
-        count = Counter(
-            name
-            for passage, name in zip(passages, names, strict=True)
-            if passage.genre == f"genre {genre}"
+        annotate(
+            Teacher(CONFIG), Inputs([tmp_path / "a.txt"]), tmp_path / "out", shard_size=shard_size
         )
-        for name, share in zip(("train", "dev", "test"), shares, strict=True):
-            assert abs(count[name] - size * share / sum(shares)) <= 2
-    by_text = dict(zip(passages, names, strict=True))
-    random.shuffle(passages)  # type: ignore[attr-defined]
-    assert split_passages(passages, shares) == [by_text[passage] for passage in passages]
-
-
-def test_the_command(corpus: Path) -> None:
-    arguments = ["annotate", str(corpus / "texts"), str(corpus / "out"), "--config", str(CONFIG)]
-    journal = ["--paths.journal", str(corpus / "journal.jsonl")]
-    result = CliRunner().invoke(app, [*arguments, *journal])
-    assert result.exit_code == 0, result.output
-    assert "not in text" in result.output and "1 texts that were there before" in result.output
-    assert len(read(corpus / "out")) == 30
-    result = CliRunner().invoke(app, [*arguments, "--paths.journal", str(corpus / "missing.jsonl")])
-    assert result.exit_code == 1
-    assert "missing.jsonl" in result.output.replace("\n", "").replace(" ", "")
 
 
 @pytest.mark.parametrize(

@@ -39,8 +39,16 @@ class ReadableErrors(TyperGroup):
                 raise typer.Exit(0) from None
             if ctx.params.get("verbose"):
                 raise
-            fail(f"`{ctx.invoked_subcommand}` could not finish", str(err))
+            fail(f"`{ctx.invoked_subcommand}` could not finish", describe_error(err))
             raise typer.Exit(1) from None
+        except KeyboardInterrupt as err:
+            fail(f"`{ctx.invoked_subcommand}` was interrupted", describe_error(err))
+            raise typer.Exit(1) from None
+
+
+def describe_error(err: BaseException) -> str:
+    """What the error says, and what was noted about it on its way."""
+    return "\n".join(filter(None, [str(err), *getattr(err, "__notes__", [])]))
 
 
 def reader_has_left() -> bool:
@@ -432,49 +440,188 @@ def evaluate(
 
 @app.command(
     no_args_is_help=True,
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    context_settings={"ignore_unknown_options": True},
 )
 def annotate(
-    ctx: typer.Context,
     texts: Annotated[
-        Path,
+        list[str],
         typer.Argument(
-            help="A file, or a folder of them: .jsonl (with `text`, perhaps `genre` and `id`) or "
-            ".txt (one text a line)."
+            metavar="TEXTS...",
+            help="Files, or folders of them: .txt (one text a line), .jsonl and .parquet (with "
+            "`text`, perhaps `genre` and `id`), .spacy; .txt and .jsonl also as .gz and .zst.",
         ),
     ],
     output: Annotated[
-        Path, typer.Argument(help="The folder for train.spacy, dev.spacy and test.spacy.")
+        Path,
+        typer.Option("--output", "-o", help="The folder for train.spacy, dev.spacy, test.spacy."),
     ],
     config: Annotated[Path, typer.Option("--config", "-c", help="The teacher's spaCy config.")],
     split: Annotated[str, typer.Option(help="The shares of train, dev and test.")] = "88/6/6",
+    text_field: Annotated[
+        str, typer.Option(help="What the text is called in JSONL and Parquet.")
+    ] = "text",
+    max_length: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Cut longer texts at the ends of sentences, in tokens; 0 cuts none."
+        ),
+    ] = 0,
+    near_duplicates: Annotated[
+        float,
+        typer.Option(
+            help="Leave out texts that have such a share of their words, three in a row, in "
+            "common with an earlier one, as 0.9; 0 leaves out equal ones only."
+        ),
+    ] = 0.0,
+    shard_size: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Write many DocBins of so many docs, with a manifest, and leave alone what an "
+            "earlier run has finished; 0 writes one a split.",
+        ),
+    ] = 0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Ask nothing: say what there is to ask and its cost.")
+    ] = False,
+    sample: Annotated[
+        int,
+        typer.Option(min=0, help="Ask about so many texts only; show prompts and answers."),
+    ] = 0,
+    price_in: Annotated[
+        float | None,
+        typer.Option(min=0, help="With --dry-run: the price of a million tokens of prompts."),
+    ] = None,
+    price_out: Annotated[
+        float | None,
+        typer.Option(min=0, help="With --dry-run: the price of a million tokens of answers."),
+    ] = None,
+    answer_tokens: Annotated[
+        int | None,
+        typer.Option(min=0, help="With --dry-run: the tokens of an answer, if not estimated."),
+    ] = None,
     summary: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the counts here, too.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a page about the corpus, HTML.")
     ] = None,
 ) -> None:
     """Have a large model annotate texts, for training.
 
-    `python -m metaie annotate corpus/texts corpus --config configs/teacher.cfg`
+    `python -m metaie annotate corpus/texts --config configs/teacher.cfg --output corpus`
 
-    Settings of the config can be given, as `--paths.journal mine/journal.jsonl`.
+    Settings of the config can be given, as `--paths.journal mine/journal.jsonl`. Look before
+    you pay: `--dry-run` prices the job, `--sample 5` shows five prompts and their answers.
     """
     from spacy.cli._util import parse_config_overrides
 
+    from .inputs import Inputs
+    from .render import has_colors
+    from .teacher.pipeline import Teacher
+
+    if report:
+        from .report_plots import check_matplotlib
+
+        check_matplotlib()  # before an hour has passed
+    paths, settings = separate_settings(texts)
+    inputs = Inputs(
+        [Path(path) for path in paths],
+        text_field=text_field,
+        output=output,
+        max_length=max_length,
+        near_duplicates=near_duplicates,
+    )
+    teacher = Teacher(config, parse_config_overrides(settings))
+    inputs.lang = teacher.nlp.lang
+    if dry_run:
+        from .pricing import estimate
+
+        prices = None
+        if price_in is not None or price_out is not None:
+            prices = price_in or 0.0, price_out or 0.0
+        priced = estimate(teacher, inputs, completion_tokens=answer_tokens, prices=prices)
+        show_left_out(inputs.left_out)
+        typer.echo(PRINTER.table(list(priced.rows()), aligns=("l", "r")))
+        typer.echo(
+            f"Estimated: four characters a token of a prompt; {priced.basis}. Nothing was asked."
+        )
+        return
+    if sample:
+        from .preview import preview
+
+        for shown in preview(teacher, inputs, sample, color=has_colors()):
+            typer.echo(f"{shown}\n")
+        typer.echo(PRINTER.good("These answers are recorded. Without --sample, all is annotated"))
+        return
     from .annotate import annotate as run
 
-    overrides = parse_config_overrides(ctx.args)
-    report = run([texts], output, config, split=split, overrides=overrides, summary=summary)
-    if report.duplicates or report.empty:
+    done = run(teacher, inputs, output, split=split, shard_size=shard_size, summary=summary)
+    show_left_out(done.left_out)
+    header = ("", *done.splits, "all")
+    aligns = ("l", *"r" * (len(header) - 1))
+    typer.echo(PRINTER.table(list(done.rows()), header=header, aligns=aligns, divider=True))
+    if done.tokens:
+        cost = f", which cost {done.cost:,.4f}" if done.cost else ""
+        typer.echo(PRINTER.info(f"{done.tokens:,} tokens{cost}"))
+    if done.failed:
         typer.echo(
             PRINTER.warn(
-                f"Left out: {report.duplicates:,} texts that were there before, "
-                f"{report.empty:,} without any words"
+                f"{done.failed:,} texts failed and were left out: the same command asks them again"
             )
         )
-    header = ("", *report.splits, "all")
-    aligns = ("l", *"r" * (len(header) - 1))
-    typer.echo(PRINTER.table(list(report.rows()), header=header, aligns=aligns, divider=True))
-    typer.echo(PRINTER.good(f"Wrote train.spacy, dev.spacy and test.spacy to {output}"))
+    what = "shards and manifest.json" if shard_size else "train.spacy, dev.spacy and test.spacy"
+    typer.echo(PRINTER.good(f"Wrote {what} to {output}"))
+    if report:
+        from .report import write_report
+
+        ending = "" if shard_size else ".spacy"
+        made = [output / f"{name}{ending}" for name in done.splits]
+        write_report([path for path in made if path.exists()], report)
+        typer.echo(PRINTER.good(f"Wrote {report}"))
+
+
+def separate_settings(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Part paths from settings of the config, such as `--paths.journal mine.jsonl`."""
+    paths, settings = [], []
+    rest = iter(arguments)
+    for argument in rest:
+        if not argument.startswith("--"):
+            paths.append(argument)
+            continue
+        settings.append(argument)
+        if "=" not in argument and (value := next(rest, None)) is not None:
+            settings.append(value)
+    return paths, settings
+
+
+def show_left_out(left_out: Any) -> None:
+    """Say how many texts are not annotated, and why."""
+    counts = {
+        "that were there before": left_out.duplicates,
+        "nearly equal to one before": left_out.near_duplicates,
+        "without any words": left_out.empty,
+    }
+    if shown := [f"{count:,} texts {why}" for why, count in counts.items() if count]:
+        typer.echo(PRINTER.warn(f"Left out: {', '.join(shown)}"))
+
+
+@app.command(no_args_is_help=True)
+def report(
+    docbins: Annotated[
+        list[Path],
+        typer.Argument(metavar="DOCBINS...", help="Annotated docs: .spacy files, or folders."),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Where the HTML page goes.")
+    ] = Path("report.html"),
+    key: Key = "metaie",
+) -> None:
+    """Write a page about a corpus: its labels, spans, lengths, absences, and bad lines."""
+    from .report import write_report
+
+    write_report(docbins, output, key=key)
+    typer.echo(PRINTER.good(f"Wrote {output}"))
 
 
 journal_app = typer.Typer(

@@ -1,16 +1,13 @@
 """A first look at a pipeline: a few passages, and the answers it gives."""
 
-import os
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from spacy.tokens import Doc
-from wasabi.util import supports_ansi
 
 from .docbin import write_bytes
 from .loading import get_metaie, load_pipeline
-from .render import render_html, render_terminal
+from .render import has_colors, render_html, render_terminal
 from .spans import clean_labels, set_queries
 
 # The last label of each has no answer in its passage.
@@ -74,15 +71,9 @@ def demo(
     for doc, (_, queries) in zip(docs, passages, strict=True):
         set_queries(doc, labels or queries, component.key)
     docs = list(nlp.pipe(docs))
-    print_answers(docs, component.key)
+    for doc in docs:
+        print(render_terminal(doc, component.key, color=has_colors()), end="\n\n")
     if output is not None:
         html = render_html(docs, component.key, title=f"What {nlp.meta['name']} finds")
         write_bytes(output, html.encode("utf-8"))
     return docs
-
-
-def print_answers(docs: Sequence[Doc], key: str) -> None:
-    """Print every doc with its answers, in colours where stdout shows them."""
-    color = sys.stdout.isatty() and "NO_COLOR" not in os.environ and supports_ansi()
-    for doc in docs:
-        print(render_terminal(doc, key, color=color), end="\n\n")

@@ -4,6 +4,8 @@ Texts and labels may come from anywhere: control characters are shown, not obeye
 and nothing in them becomes markup.
 """
 
+import os
+import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -14,6 +16,7 @@ from spacy.displacy.templates import TPL_SPAN, TPL_SPAN_SLICE, TPL_SPAN_START
 from spacy.tokens import Doc, Span
 from spacy.util import filter_spans, minify_html
 from wasabi.util import color as paint
+from wasabi.util import supports_ansi
 
 from .spans import SPANS_KEY, get_answers, get_scores
 
@@ -77,6 +80,11 @@ def show_controls(text: str) -> str:
         else char
         for char in text
     )
+
+
+def has_colors() -> bool:
+    """Whether stdout shows colours, and whoever reads it wants them."""
+    return sys.stdout.isatty() and "NO_COLOR" not in os.environ and supports_ansi()
 
 
 def choose_colors(labels: Iterable[str]) -> dict[str, tuple[str, int]]:

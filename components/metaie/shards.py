@@ -1,0 +1,173 @@
+"""A corpus of many DocBins, with a manifest that says what is in each, and what it was made of."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import srsly
+from spacy.tokens import DocBin
+
+from .counts import Counts
+from .docbin import write_bytes
+from .splitting import SPLITS, Shares, split_by_hash
+from .texts import Passage
+
+MANIFEST = "manifest.json"
+
+
+class Batch(NamedTuple):
+    """The passages of a shard to be made. file: its name below the corpus's folder."""
+
+    file: str
+    split: str
+    passages: list[Passage]
+
+
+def fill_shards(passages: Iterable[Passage], shares: Shares, size: int) -> Iterator[Batch]:
+    """Yield a stream's passages shard by shard, as soon as one is full, the rest at the end.
+
+    A split's shards are filled in the order of the stream, up to `size` passages each. Within
+    a shard, the order is that of their hashes: it mixes genres, for readers that do not shuffle.
+    """
+    waiting: dict[str, list[Passage]] = {split: [] for split in SPLITS}
+    made: Counter[str] = Counter()
+
+    def take(split: str) -> Batch:
+        batch = Batch(
+            f"{split}/{made[split]:05}.spacy",
+            split,
+            sorted(waiting[split], key=lambda passage: passage.key),
+        )
+        waiting[split] = []
+        made[split] += 1
+        return batch
+
+    for passage in passages:
+        split = split_by_hash(passage, shares)
+        waiting[split].append(passage)
+        if len(waiting[split]) == size:
+            yield take(split)
+    for split in SPLITS:
+        if waiting[split]:
+            yield take(split)
+
+
+@dataclass
+class Shard:
+    """A DocBin of the corpus, as the manifest lists it.
+
+    sha256: of the file. inputs_sha256: of the settings and the passages that it was made of.
+    """
+
+    file: str
+    docs: int
+    spans: int
+    sha256: str
+    inputs_sha256: str
+    counts: dict[str, Any]
+
+
+class Manifest:
+    """What is in a sharded corpus; written anew, in one step, after each shard.
+
+    folder: that of the corpus.
+    settings: all that decides what a shard holds, besides its passages.
+
+    Raises ValueError if the folder has a manifest.json that is none of ours.
+    """
+
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+        self.path = folder / MANIFEST
+        self.settings = settings
+        self.shards: dict[str, Shard] = {}
+        self._earlier = _read(self.path)
+
+    def find(self, batch: Batch) -> Shard | None:
+        """The shard of these passages, if an earlier run has finished it and its file is whole.
+
+        A shard in which passages failed is not finished.
+        """
+        shard = self._earlier.get(batch.file)
+        if (
+            shard is None
+            or shard.inputs_sha256 != self.hash_inputs(batch)
+            or shard.counts["failed"]
+            or not has_hash(self.path.parent / shard.file, shard.sha256)
+        ):
+            return None
+        self.shards[shard.file] = shard
+        return shard
+
+    def write(self, batch: Batch, docbin: DocBin, counts: Counts) -> None:
+        """Write a shard, then the manifest with it."""
+        data = docbin.to_bytes()
+        write_bytes(self.path.parent / batch.file, data)
+        self.shards[batch.file] = Shard(
+            batch.file,
+            len(docbin),
+            counts.spans,
+            hashlib.sha256(data).hexdigest(),
+            self.hash_inputs(batch),
+            asdict(counts),
+        )
+        self._write(complete=False)
+
+    def finish(self, left_out: dict[str, int]) -> None:
+        """Delete the shards that earlier runs listed and this one has not; say that all is done."""
+        self._write(complete=True, left_out=left_out)
+        for file in self._earlier.keys() - self.shards.keys():
+            (self.path.parent / file).unlink(missing_ok=True)
+
+    def hash_inputs(self, batch: Batch) -> str:
+        """SHA-256 of the settings and of the texts, genres and ids of the passages."""
+        rows = [(passage.key, passage.genre, passage.id) for passage in batch.passages]
+        data = json.dumps([self.settings, batch.split, rows], sort_keys=True)
+        return hashlib.sha256(data.encode("utf-8")).hexdigest()
+
+    def _write(self, complete: bool, left_out: dict[str, int] | None = None) -> None:
+        # Until all is done, the shards that are still to come may be there from before.
+        shards = self.shards if complete else {**self._earlier, **self.shards}
+        manifest = {
+            "complete": complete,
+            "settings": self.settings,
+            **({"left_out": left_out} if left_out else {}),
+            "shards": [asdict(shards[file]) for file in sorted(shards)],
+        }
+        write_bytes(self.path, srsly.json_dumps(manifest, indent=2).encode("utf-8") + b"\n")
+
+
+def _read(path: Path) -> dict[str, Shard]:
+    if not path.exists():
+        return {}
+    try:
+        rows = srsly.json_loads(path.read_bytes())["shards"]
+        shards = {row["file"]: Shard(**row) for row in rows}
+        for shard in shards.values():
+            check_name(shard.file)
+            Counts.from_dict(shard.counts)
+    except (ValueError, KeyError, TypeError) as err:
+        raise ValueError(
+            f"{str(path)!r} is not the manifest of a corpus, or it is damaged "
+            f"({type(err).__name__}: {err}). Choose another folder, or delete it: the shards are "
+            "then made again, from what the journal has."
+        ) from err
+    return shards
+
+
+def check_name(file: str) -> None:
+    """Raise ValueError unless this is a shard's name: what a manifest lists may be deleted."""
+    path = Path(file)
+    if len(path.parts) != 2 or path.parts[0] not in SPLITS or path.suffix != ".spacy":
+        raise ValueError(f"a shard can't be called {file!r}")
+
+
+def has_hash(path: Path, sha256: str) -> bool:
+    """Whether there is a file, and its SHA-256 is this."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == sha256

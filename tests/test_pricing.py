@@ -1,0 +1,76 @@
+from pathlib import Path
+
+import pytest
+from local_model import ANSWER, read_asked, write_config
+from metaie.cli import app
+from metaie.inputs import Inputs
+from metaie.pricing import estimate
+from metaie.teacher.pipeline import Teacher
+from typer.testing import CliRunner
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    path = tmp_path / "texts.txt"
+    path.write_text("".join(f"Ada met person {i:02} in London.\n" for i in range(20)))
+    return path
+
+
+def test_nothing_is_asked(tmp_path: Path, texts: Path) -> None:
+    teacher = Teacher(write_config(tmp_path))
+    priced = estimate(teacher, Inputs([texts]), prices=(10.0, 40.0))
+    assert (priced.passages, priced.prompts, priced.recorded) == (20, 20, 0)
+    ((prompt,),) = teacher.make_prompts(["Ada met person 00 in London."])
+    assert priced.prompt_tokens == round(20 * len(prompt) / 4)
+    # Answers are taken to be 1.4 times as long as the texts, of 28 characters.
+    assert priced.completion_tokens == round(20 * 28 * 1.4 / 4)
+    cost = (priced.prompt_tokens * 10 + priced.completion_tokens * 40) / 1e6
+    assert priced.cost == pytest.approx(cost)
+    assert not read_asked(tmp_path)
+    assert not (tmp_path / "journal.jsonl").exists()
+
+
+def test_what_is_recorded_costs_nothing(tmp_path: Path, texts: Path) -> None:
+    teacher = Teacher(write_config(tmp_path))
+    list(teacher.annotate([f"Ada met person {i:02} in London." for i in range(15)]))
+    priced = estimate(teacher, Inputs([texts]))
+    assert (priced.prompts, priced.recorded) == (20, 15)
+    assert priced.completion_tokens == 5 * round(len(ANSWER) / 4)
+    assert "the mean of 15 recorded" in priced.basis
+    assert priced.cost is None
+    assert estimate(teacher, Inputs([texts]), completion_tokens=100).completion_tokens == 500
+    assert len(read_asked(tmp_path)) == 15
+
+
+def test_the_command_prices_the_shipped_corpus(tmp_path: Path) -> None:
+    texts = ROOT / "corpus" / "texts" / "news.jsonl"
+    (tmp_path / "new.txt").write_text("Ada met Bob.\nAda met Bob.\n")
+    arguments = ["annotate", texts, tmp_path / "new.txt", "-o", tmp_path / "out", "--dry-run"]
+    arguments += [
+        "-c",
+        ROOT / "configs" / "teacher.cfg",
+        "--price-in",
+        "0.15",
+        "--price-out",
+        "0.6",
+    ]
+    journal = f"--paths.journal={ROOT / 'corpus' / 'teacher' / 'journal.jsonl'}"
+    result = CliRunner().invoke(app, [*map(str, arguments), journal])
+    assert result.exit_code == 0, result.output
+    rows = {line[:26].strip(): line[26:].strip() for line in result.output.splitlines()}
+    assert rows["recorded in the journal"] == "291"
+    assert rows["to ask"] == "1"
+    assert rows["cost, about"] == "0.00"
+    assert "1 texts that were there before" in result.output
+    assert "Nothing was asked" in result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_prices_of_the_config_are_used(tmp_path: Path, texts: Path) -> None:
+    config = write_config(tmp_path)
+    prices = "[components.llm.model.model.prices]\nprompt = 1000\ncompletion = 0\n"
+    config.write_text(config.read_text() + prices)
+    priced = estimate(Teacher(config), Inputs([texts]))
+    assert priced.cost == pytest.approx(priced.prompt_tokens / 1000)
