@@ -81,10 +81,10 @@ def make_local_model(
 
 
 def write_config(folder: Path, *, journal: bool = True, stop_at: int = 0, delay: float = 0) -> Path:
-    """Write a config whose model notes its prompts in asked.txt."""
+    """Write a config whose model notes its prompts in asked.txt; the journal is answers.jsonl."""
     model = MODEL.format(log=folder / "asked.txt", stop_at=stop_at, delay=delay)
     if journal:
-        first = f'@llm_models = "metaie.Journal.v1"\npath = "{folder / "journal.jsonl"}"\n'
+        first = f'@llm_models = "metaie.Journal.v1"\npath = "{folder / "answers.jsonl"}"\n'
         model = f"{first}[components.llm.model.model]{model}"
     path = folder / "teacher.cfg"
     path.write_text(f"{CONFIG}[components.llm.model]\n{model}")

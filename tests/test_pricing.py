@@ -29,7 +29,7 @@ def test_nothing_is_asked(tmp_path: Path, texts: Path) -> None:
     cost = (priced.prompt_tokens * 10 + priced.completion_tokens * 40) / 1e6
     assert priced.cost == pytest.approx(cost)
     assert not read_asked(tmp_path)
-    assert not (tmp_path / "journal.jsonl").exists()
+    assert not (tmp_path / "answers.jsonl").exists()
 
 
 def test_what_is_recorded_costs_nothing(tmp_path: Path, texts: Path) -> None:

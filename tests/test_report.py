@@ -112,15 +112,17 @@ def test_docs_without_spans_or_labels() -> None:
 
 
 def test_the_command(tmp_path: Path) -> None:
-    write_docbin(tmp_path / "corpus" / "train" / "00000.spacy", make_docs())
-    write_docbin(tmp_path / "corpus" / "dev.spacy", make_docs()[:1])
-    arguments = [tmp_path / "corpus" / "train", tmp_path / "corpus" / "dev.spacy"]
+    for name in ("train/00000", "train/00001", "dev"):
+        write_docbin(tmp_path / "corpus" / f"{name}.spacy", make_docs())
+    write_docbin(tmp_path / "test.spacy", make_docs()[:1])
+    arguments = [tmp_path / "corpus", tmp_path / "test.spacy"]
     output = tmp_path / "page.html"
     result = CliRunner().invoke(app, ["report", *map(str, arguments), "-o", str(output)])
     assert result.exit_code == 0, result.output
     page = Tags()
     page.feed(output.read_text(encoding="utf-8"))
-    assert re.search(r"train\s*2", page.text) and re.search(r"dev\s*1", page.text)
+    for name, count in {"train": 4, "dev": 2, "test": 1, "all": 7}.items():
+        assert re.search(rf"{name}\s*{count}\d", page.text)
 
 
 def test_nothing_to_report(tmp_path: Path) -> None:

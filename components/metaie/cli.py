@@ -582,13 +582,21 @@ def annotate(
 
 
 def separate_settings(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Part paths from settings of the config, such as `--paths.journal mine.jsonl`."""
+    """Part paths from settings of the config, such as `--paths.journal mine.jsonl`.
+
+    Raises BadParameter for an option that can be neither ours nor a setting.
+    """
     paths, settings = [], []
     rest = iter(arguments)
     for argument in rest:
         if not argument.startswith("--"):
             paths.append(argument)
             continue
+        if "." not in argument.partition("=")[0]:
+            raise typer.BadParameter(
+                f"There is no option {argument!r}. Settings of the config have a dot in their "
+                "names, as --paths.journal."
+            )
         settings.append(argument)
         if "=" not in argument and (value := next(rest, None)) is not None:
             settings.append(value)

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from spacy.vocab import Vocab
 
 from .corpus_statistics import CorpusStatistics, find_quantile, sort_counts
-from .docbin import read_docbin, write_bytes
+from .docbin import find_docbins, read_docbin, write_bytes
 from .render import show_controls
 from .report_plots import (
     check_matplotlib,
@@ -31,7 +31,8 @@ def write_report(
 ) -> CorpusStatistics:
     """Write a page about annotated docs, which needs nothing from elsewhere.
 
-    paths: .spacy files, or folders of them; each is a set of the name it has.
+    paths: .spacy files, or folders of them; each file is a set of the name it has, and shards
+        are one of their folder's name.
     key: the span group that holds the annotation.
 
     Needs matplotlib (`pip install "metaie[plot]"`). Raises ValueError without it, without any
@@ -40,8 +41,9 @@ def write_report(
     check_matplotlib()
     paths = list(paths)
     statistics = CorpusStatistics()
-    for path in paths:
-        statistics.add(read_docbin(path, Vocab(), key), path.stem, key)
+    for file in (file for path in paths for file in find_docbins(path)):
+        name = file.parent.name if file.stem.isdecimal() else file.stem
+        statistics.add(read_docbin(file, Vocab(), key), name, key)
     if not statistics.total.passages:
         raise ValueError(f"There are no docs in {', '.join(map(str, paths)) or 'no files'}.")
     write_bytes(output, render_report(statistics, title).encode("utf-8"))
