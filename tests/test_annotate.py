@@ -265,7 +265,11 @@ def test_an_interrupt_ends_cleanly(corpus: Path, invoke: Callable[..., tuple[int
 
 @pytest.mark.slow
 def test_control_c_at_any_moment_loses_nothing(corpus: Path) -> None:
-    code = "import local_model; from metaie.cli import app; app(prog_name='metaie')"
+    # What runs in the background of a shell is started with the signal ignored.
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "import local_model; from metaie.cli import app; app(prog_name='metaie')"
+    )
     config = write_config(corpus, delay=0.05)
     command = [sys.executable, "-c", code, "annotate", "texts", "-c", str(config), "-o", "out"]
     command += ["--shard-size", "4", "--split", "1/0/0"]
