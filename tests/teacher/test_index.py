@@ -185,6 +185,7 @@ def test_a_file_that_is_no_index_is_made_anew(path: Path, data: bytes | str) -> 
         assert find(index, "c") == "C"
 
 
+@pytest.mark.filterwarnings("ignore:.*unable to open database")
 def test_a_place_that_cannot_be_written(path: Path) -> None:
     path.with_name("journal.jsonl.index").mkdir()
     with pytest.warns(UserWarning, match="cannot be kept beside it"):
@@ -233,7 +234,7 @@ def test_a_folder_that_is_read_only(read_only: Path, kept: bool) -> None:
 
 
 @given(st.data())
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_whatever_happens_to_the_file_the_answers_are_right(data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -278,7 +278,7 @@ def test_a_journal_is_copied_as_its_settings(path: Path) -> None:
 
 
 @given(st.data())
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_a_record_cut_off_anywhere_costs_itself_alone(data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")

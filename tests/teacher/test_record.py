@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from metaie.rows import BadRow
 from metaie.teacher.answer import OUTCOMES, Answer
@@ -24,6 +24,7 @@ def make_row(**changes: object) -> bytes:
     return json.dumps({key: value for key, value in row.items() if value is not ...}).encode()
 
 
+@settings(deadline=None)
 @given(TEXTS, st.sampled_from(RECORDED), TOKENS, TOKENS, st.none() | TEXTS, TEXTS)
 def test_a_record_is_read_as_it_was_written(
     text: str,
