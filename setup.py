@@ -43,6 +43,7 @@ setup(
     extras_require={
         "annotate": ["datasketch>=1.6.0", "pyarrow>=14.0.0", "smart-open[zst]>=7.5.0"],
         "chat": ["aiohttp>=3.14.4,<4.0.0", "httpx2>=2.12.0,<3.0.0", "openai>=3.57.0,<4.0.0"],
+        "fuzz": ["atheris>=3.0.0"],
         "graph": ["matplotlib>=3.8.0", "networkx>=3.0", "rdflib>=7.0.0"],
         "onnx": ["onnx>=1.16.0", "onnxruntime>=1.18.0"],
         "plot": ["matplotlib>=3.8.0"],
@@ -76,6 +77,7 @@ setup(
         ],
         "spacy_architectures": [
             "metaie.CrossEncoder.v1 = metaie.tagger.cross_encoder:build_cross_encoder",
+            "metaie.LLM.v1 = metaie.tagger.llm:build_llm_tagger",
             "metaie.OnnxLateFusion.v1 = metaie.tagger.onnx:build_onnx_late_fusion",
             "metaie.LateFusion.v1 = metaie.tagger.late_fusion:build_late_fusion",
         ],
@@ -91,6 +93,7 @@ setup(
         ],
         "thinc_llm_tasks": [
             "metaie.ImportantInformation.v1 = metaie.teacher.task:make_important_information_task",
+            "metaie.QueriedLabels.v1 = metaie.teacher.queried_labels:make_queried_labels_task",
         ],
         "thinc_llm_models": [
             "metaie.Chat.v1 = metaie.teacher.chat:make_chat",

@@ -44,6 +44,7 @@ class Parsed:
 
     spans: in the order of the text, none of which overlap under one label.
     queries: the labels asked, in the order of the answer.
+    labels: those that a line could be read for, whether its span was placed or not, likewise.
     lines: the number of lines that are not blank.
     unplaced: how many lines could not be used, by reason.
     overlaps: how many spans were dropped because they overlap a longer one.
@@ -51,13 +52,20 @@ class Parsed:
 
     spans: list[Span] = field(default_factory=list)
     queries: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
     lines: int = 0
     unplaced: Counter[str] = field(default_factory=Counter)
     overlaps: int = 0
 
 
-def parse_answer(doc: Doc, answer: object) -> Parsed:
+# From a line without its bullet to its label and what follows, or the reason why it has none.
+SplitLabel = Callable[[str], tuple[str, str] | str]
+
+
+def parse_answer(doc: Doc, answer: object, split: "SplitLabel | None" = None) -> Parsed:
     """Align an answer's lines to the doc. Never raises, whatever the answer is.
+
+    split: how a line's label is told from its span; by default it may be any.
 
     Every occurrence of a span in the doc is marked, since the teacher copies words and
     does not say which occurrence it means. A label with a span and with `none` has the
@@ -71,6 +79,7 @@ def parse_answer(doc: Doc, answer: object) -> Parsed:
         return parsed
     aligner = Aligner(doc)
     queries: dict[str, None] = {}
+    labels: dict[str, None] = {}
     seen: set[tuple[str, str | None]] = set()
     placed: dict[tuple[str, int, int], Span] = {}
     found_by: list[list[tuple[str, int, int]]] = []
@@ -78,10 +87,11 @@ def parse_answer(doc: Doc, answer: object) -> Parsed:
         if not text.strip():
             continue
         parsed.lines += 1
-        line = parse_line(text) if parsed.lines <= MAX_LINES else "too_many_lines"
+        line = parse_line(text, split) if parsed.lines <= MAX_LINES else "too_many_lines"
         if isinstance(line, str):
             parsed.unplaced[line] += 1
             continue
+        labels[line.label] = None
         if (line.label, line.span) in seen:
             parsed.unplaced["duplicate"] += 1
             continue
@@ -107,35 +117,50 @@ def parse_answer(doc: Doc, answer: object) -> Parsed:
     parsed.unplaced = +parsed.unplaced
     parsed.spans = sorted(kept, key=lambda span: (span.start, span.end))
     parsed.queries = list(queries)
+    parsed.labels = list(labels)
     parsed.overlaps = len(dropped)
     return parsed
 
 
-def parse_line(text: str) -> Line | str:
-    """Read one line of an answer. Returns the reason, as a string, if it cannot be read.
-
-    The label ends at the first colon that white space follows, so a label may contain
-    "12:30" and a span anything ("The Legend of Zelda: Breath of the Wild").
-    """
+def parse_line(text: str, split: SplitLabel | None = None) -> Line | str:
+    """Read one line of an answer. Returns the reason, as a string, if it cannot be read."""
     body = strip_bullet(text.strip())
     if body is None:
         return "no_bullet"
     if body.startswith("**"):  # **Label:** span, as chat models like to write
         body = body.replace("**", "", 2)
+    found = (split or split_label)(body)
+    if isinstance(found, str):
+        return found
+    label, span = found
+    span = span.strip()
+    if not span:
+        return "empty_span"
+    return Line(label, None if is_none(span) else span)
+
+
+def split_label(body: str) -> tuple[str, str] | str:
+    """Split a line at the first colon that white space follows; see `SplitLabel`.
+
+    So a label may contain "12:30" and a span anything ("The Legend of Zelda: Breath of the
+    Wild").
+    """
     at = find_separator(body)
     if at < 0:
         return "no_separator"
-    label = " ".join(body[:at].strip(" \t*`").split())
-    span = body[at + 1 :].strip()
+    label = clean_answered(body[:at])
     if not label:
         return "empty_label"
     if len(label) > MAX_LABEL:
         return "label_too_long"
     if not is_storable(label):
         return "bad_characters"
-    if not span:
-        return "empty_span"
-    return Line(label, None if is_none(span) else span)
+    return label, body[at + 1 :]
+
+
+def clean_answered(label: str) -> str:
+    """A label as a model may write it, without marks around it, its white space single."""
+    return " ".join(label.strip(" \t*`").split())
 
 
 def strip_bullet(text: str) -> str | None:
@@ -151,9 +176,12 @@ def strip_bullet(text: str) -> str | None:
     return None
 
 
-def find_separator(body: str) -> int:
-    """Where the first colon is that white space or the line's end follows, or -1."""
-    at = body.find(":")
+def find_separator(body: str, start: int = 0) -> int:
+    """Where the first colon is that white space or the line's end follows, or -1.
+
+    start: where to begin.
+    """
+    at = body.find(":", start)
     while at >= 0 and at + 1 < len(body) and not body[at + 1].isspace():
         at = body.find(":", at + 1)
     return at
