@@ -6,7 +6,8 @@
 DIR holds `<family>/<dataset>/{train,test}.jsonl` and `fewshot/<shots>.seed<n>.jsonl` beside them,
 in the format that `metaie convert --schema` reads; families are ner, re, ee, srl, absa and aste. A
 set's schema is drafted from its train file. Every run trains with configs/fewshot.cfg as it is, and
-is measured at the config's threshold on the first test sentences; `zero_shot` at its own. Runs that
+is measured at the config's threshold on the first test sentences; `zero_shot` at its own. `llm`
+asks a large model the same queries, by a config as configs/label.cfg, and trains nothing. Runs that
 are in the results are not repeated, unless the config or the start has changed since. Beside
 `--output`, which is JSON, go a Markdown table and a bar chart.
 """
@@ -27,7 +28,7 @@ import spacy
 import srsly
 import torch
 from metaie.convert import convert, read_annotated
-from metaie.loading import load_pipeline
+from metaie.loading import load_llm, load_pipeline
 from metaie.tasks.draft import draft_schema
 from metaie.tasks.evaluation import evaluate_schema, read_references
 from metaie.tasks.schema import Schema
@@ -88,7 +89,8 @@ def parse_args() -> argparse.Namespace:
         required=True,
         help="starts: `base`, the bare transformer, or NAME=FOLDER, a pipeline tuned as NAME with\n"
         "its architecture. `{family}` in FOLDER is replaced, and `*` is expanded.\n"
-        "`zero_shot=FOLDER` is not tuned, and so run for the first seed only",
+        "`zero_shot=FOLDER` is not tuned, and so run for the first seed only; nor is\n"
+        "`llm=CONFIG`, or `llm_NAME=CONFIG`, a large model",
     )
     return parser.parse_args()
 
@@ -104,6 +106,16 @@ def make_schema(source: Path) -> Schema:
         return schema
     roles = [role for role in schema.to_dict()["roles"] if not role.startswith(POINTERS)]
     return schema.model_copy(update={"roles": roles})
+
+
+def is_llm(start: str) -> bool:
+    """Whether the start is a large model."""
+    return start == "llm" or start.startswith("llm_")
+
+
+def is_tuned(start: str) -> bool:
+    """Whether the start is adapted to the shots."""
+    return start != "zero_shot" and not is_llm(start)
 
 
 def find_pipeline(pattern: str, family: str) -> str:
@@ -141,7 +153,7 @@ def identify(args: argparse.Namespace, name: str, init: str) -> str:
     """The digest of what a run starts from: a pipeline or a base, and the config."""
     start, _, pattern = init.partition("=")
     pipeline = Path(find_pipeline(pattern, name.split("/")[0]) if pattern else args.base_model)
-    return make_digest(pipeline) if start == "zero_shot" else make_digest(pipeline, args.config)
+    return make_digest(pipeline, args.config) if is_tuned(start) else make_digest(pipeline)
 
 
 def adapt(args: argparse.Namespace, pipeline: str, seed: int, folder: Path) -> str:
@@ -175,8 +187,11 @@ def run(
     convert(shots, folder / "train.spacy", schema=schema)
     convert(source / f"{args.split}.jsonl", folder / "test.spacy", schema=schema)
     pipeline = find_pipeline(pattern, family) if pattern else ""
-    model = pipeline if start == "zero_shot" else adapt(args, pipeline, seed, folder)
-    nlp = load_pipeline(model, gpu_id=args.device)
+    if is_llm(start):
+        nlp = load_llm(Path(pipeline))
+    else:
+        model = adapt(args, pipeline, seed, folder) if is_tuned(start) else pipeline
+        nlp = load_pipeline(model, gpu_id=args.device)
     references = read_references(nlp, folder / "test.spacy", args.limit_test)
     for what, (score, given) in MEASURES[family].items():
         scores = evaluate_schema(nlp, references, schema, given=given, progress=True)
@@ -376,7 +391,7 @@ def run_missing(args: argparse.Namespace, inits: Iterable[str]) -> list[dict[str
             for init in inits:
                 start, digest = init.partition("=")[0], identify(args, name, init)
                 current[name, start] = (n_test, digest)
-                again = start == "zero_shot" and seed != args.seeds[0]
+                again = not is_tuned(start) and seed != args.seeds[0]
                 key = (name, start, args.shots, seed, n_test, args.split, digest)
                 if not again and key not in done:
                     runs.append((name, init, seed))

@@ -14,9 +14,9 @@ from metaie.decoding import (
     decode_spans,
     find_best_tags,
     join_windows,
+    make_tags,
     may_answer,
 )
-from metaie.pipe import make_tags
 from metaie.queries import Query, cut_windows
 from spacy.tokens import Doc, Span
 

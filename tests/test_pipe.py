@@ -8,7 +8,8 @@ import spacy
 import srsly
 import torch
 from conftest import SENTENCES, annotate, make_examples
-from metaie.pipe import MetaIE, make_tags
+from metaie.decoding import make_tags
+from metaie.pipe import MetaIE
 from metaie.queries import Query
 from metaie.spans import get_queries, get_scores, set_answers, set_queries
 from spacy.cli.apply import apply

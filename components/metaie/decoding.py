@@ -1,15 +1,17 @@
-"""From tag probabilities to spans.
+"""From tag probabilities to spans, and back.
 
 Every function works on plain arrays whose columns are the tags B, I and O, so
 that a tagger, a loss and the component agree on them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import cast
 
 import numpy
 from spacy.tokens import Span
 from thinc.types import Floats2d
+
+from .queries import Query
 
 TAGS = ("B", "I", "O")
 B, I, O = range(len(TAGS))  # noqa: E741
@@ -65,6 +67,20 @@ def make_outside(n_tokens: int) -> Floats2d:
     probs = numpy.zeros((n_tokens, len(TAGS)), dtype="float32")
     probs[:, O] = 1.0
     return cast(Floats2d, probs)
+
+
+def make_tags(query: Query, spans: Iterable[tuple[int, int]]) -> Floats2d:
+    """The gold tags of a query's window, of shape (tokens, 3): 1 for a token's tag.
+
+    spans: (start, end) tokens of the doc. What lies outside of the window is cut off;
+    a span that began before it continues with I.
+    """
+    tags = numpy.full(len(query), O, dtype="int64")
+    for start, end in spans:
+        tags[max(start - query.start, 0) : max(end - query.start, 0)] = I
+        if query.start <= start < query.end:
+            tags[start - query.start] = B
+    return cast(Floats2d, numpy.eye(len(TAGS), dtype="float32")[tags])
 
 
 def may_answer(probs: Sequence[Floats2d]) -> numpy.ndarray:

@@ -2,13 +2,17 @@
 
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 import spacy
 from spacy.language import Language
+from spacy.util import load_config
 from thinc.api import require_gpu
 
 from .pipe import MetaIE
 from .spans import clean_labels
+
+LLM_TASK = "metaie.QueriedLabels.v1"
 
 
 def get_metaie(nlp: Language) -> MetaIE:
@@ -51,3 +55,24 @@ def load_pipeline(
     if not nlp.has_pipe("parser"):
         nlp.max_length = sys.maxsize
     return nlp
+
+
+def load_llm(config: Path) -> Language:
+    """A pipeline whose `metaie` component asks the large model of a config for spacy-llm.
+
+    config: has an `llm` component with the task `metaie.QueriedLabels.v1`.
+    Raises FileNotFoundError, or ValueError if there is no such component.
+    """
+    if not config.exists():
+        raise FileNotFoundError(f"There is no config {str(config)!r}. configs/label.cfg is ours.")
+    settings = load_config(config, interpolate=True)
+    for block in settings.get("components", {}).values():
+        if block.get("factory") == "llm" and block.get("task", {}).get("@llm_tasks") == LLM_TASK:
+            nlp = spacy.blank(settings["nlp"]["lang"])
+            model = {"@architectures": "metaie.LLM.v1", **{k: block[k] for k in ("task", "model")}}
+            nlp.add_pipe("metaie", config={"model": model})
+            return nlp
+    raise ValueError(
+        f"The config {str(config)!r} has no component of the factory `llm` with the task "
+        f"{LLM_TASK}. See configs/label.cfg."
+    )

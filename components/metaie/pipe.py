@@ -3,9 +3,8 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
-import numpy
 from spacy.language import Language
 from spacy.pipeline import TrainablePipe
 from spacy.tokens import Doc, Span
@@ -16,14 +15,11 @@ from thinc.api import Config, Model, Optimizer, set_dropout_rate
 from thinc.types import Floats2d
 
 from .decoding import (
-    TAGS,
-    B,
-    I,
-    O,
     choose_ents,
     decode_batch,
     join_windows,
     make_outside,
+    make_tags,
     may_answer,
 )
 from .loss import TagLoss, create_tag_loss
@@ -555,20 +551,6 @@ def check_threshold(threshold: float) -> float:
     if not 0.0 <= threshold <= 1.0:
         raise ValueError(f"The threshold must lie between 0 and 1, not be {threshold!r}.")
     return float(threshold)
-
-
-def make_tags(query: Query, spans: Iterable[tuple[int, int]]) -> Floats2d:
-    """The gold tags of a query's window, of shape (tokens, 3): 1 for a token's tag.
-
-    spans: (start, end) tokens of the doc. What lies outside of the window is cut off;
-    a span that began before it continues with I.
-    """
-    tags = numpy.full(len(query), O, dtype="int64")
-    for start, end in spans:
-        tags[max(start - query.start, 0) : max(end - query.start, 0)] = I
-        if query.start <= start < query.end:
-            tags[start - query.start] = B
-    return cast(Floats2d, numpy.eye(len(TAGS), dtype="float32")[tags])
 
 
 def get_soft_tags(example: Example, key: str) -> dict[str, Floats2d]:

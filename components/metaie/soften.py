@@ -14,10 +14,9 @@ from spacy.tokens import Doc, Span
 from spacy.util import minibatch
 from tqdm import tqdm
 
-from .decoding import TAGS, decode_spans
+from .decoding import TAGS, decode_spans, make_tags
 from .docbin import read_docbin, write_docbin
 from .loading import get_metaie, load_pipeline
-from .pipe import make_tags
 from .queries import Query
 from .spans import get_answers, get_queries, set_answers
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import srsly
 from annotated import ROW
+from oracle import ORACLE_CONFIG
 
 ROOT = Path(__file__).parents[2]
 FAMILIES = ["absa", "aste", "ee", "ner", "re", "srl"]
@@ -82,6 +83,22 @@ def test_every_family_is_measured_and_done_runs_are_not_repeated(
     assert records[-1]["f1"] != 12.5
     chart = (tmp_path / "results" / "fewshot.svg").read_text(encoding="utf8")
     assert "zero_shot" in chart
+
+
+def test_a_large_model_is_asked_the_same(
+    fewshot: Callable[..., list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    (tmp_path / "label.cfg").write_text(ORACLE_CONFIG)
+    sets = ["ner/tiny", "re/tiny", "absa/tiny"]
+    records = fewshot("--sets", *sets, "--seeds", 3, 4, "--init", f"llm={tmp_path / 'label.cfg'}")
+    # Four of seven spans it knows, and all relations, which are second queries.
+    assert {(r["set"], r["measure"], r["seed"]): r["f1"] for r in records} == {
+        ("ner/tiny", "span", 3): 72.73,
+        ("re/tiny", "relation", 3): 100,
+        ("re/tiny", "relation, gold heads", 3): 100,
+        ("absa/tiny", "span", 3): 100,
+    }
+    assert "| ner/tiny | span | 72.7 (1) |" in (tmp_path / "results/fewshot.md").read_text()
 
 
 def test_what_is_not_there_is_named(
