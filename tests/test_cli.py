@@ -8,7 +8,7 @@ import pytest
 from metaie.cli import app
 from typer.testing import CliRunner
 
-COMMANDS = ["convert", "draft", "extract", "graph", "demo", "annotate", "report"]
+COMMANDS = ["convert", "draft", "extract", "select", "graph", "demo", "annotate", "report"]
 
 
 @pytest.fixture

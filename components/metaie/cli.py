@@ -302,6 +302,65 @@ def extract(
     )
 
 
+@app.command(name="select", no_args_is_help=True)
+def select_texts(
+    model: Model,
+    paths: Texts,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Where the chosen texts go, .jsonl.")
+    ],
+    budget: Annotated[int, typer.Option(min=1, help="How many texts to choose.")] = 200,
+    label: Labels = None,
+    labels: LabelsFile = None,
+    schema: SchemaFile = None,
+    strategy: Annotated[
+        Literal["both", "uncertain", "diverse", "random"],
+        typer.Option(help="The least sure, those that differ most, both, or any."),
+    ] = "both",
+    measure: Annotated[
+        Literal["entropy", "least_confidence", "margin", "max_entropy"],
+        typer.Option(help="Of uncertainty: means over a text's tokens, or of its worst one."),
+    ] = "entropy",
+    max_queries: Annotated[
+        int, typer.Option(min=0, help="Labels a text, the least sure; 0 is all.")
+    ] = 0,
+    candidates: Annotated[
+        int, typer.Option(min=1, help="Texts to choose diverse ones among, a text of the budget.")
+    ] = 10,
+    seed: Annotated[int, typer.Option(help="Of what is drawn at random.")] = 0,
+    input_format: Format = "auto",
+    whole_files: WholeFiles = False,
+    gpu_id: Gpu = -1,
+) -> None:
+    """Choose the texts of a pool that are worth annotating next: active learning.
+
+    `python -m metaie select en_metaie pool.jsonl --labels mine.txt --budget 200 -o chosen.jsonl`
+
+    They are those that the pipeline is least sure of, and that differ from each other. A line
+    holds `text`, `id`, `queries` (its labels, the least sure first), `uncertainty` (from 0 to 1),
+    and what else its row had.
+    """
+    from .selection import select as run
+
+    n_texts = run(
+        model,
+        paths,
+        output,
+        budget=budget,
+        labels=gather_labels(label, labels),
+        schema=gather_schema(schema),
+        strategy=strategy,
+        measure=measure,
+        max_queries=max_queries,
+        candidates=candidates,
+        seed=seed,
+        input_format=input_format,
+        whole_files=whole_files,
+        gpu_id=gpu_id,
+    )
+    typer.echo(PRINTER.good(f"Wrote {n_texts:,} texts to {output}"))
+
+
 @app.command(no_args_is_help=True)
 def graph(
     model: Model,
