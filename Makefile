@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo test lint
+.PHONY: help install demo test fuzz
 
 help: ## Show this help
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,3 +25,7 @@ test: install ## Run the tests and the linters
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 	$(BIN)/python -m pytest --cov --cov-fail-under=90
+
+fuzz: install ## Fuzz the parser of answers for five minutes (Linux)
+	$(BIN)/python -m pip install --quiet atheris==3.0.0
+	$(BIN)/python tests/fuzz/fuzz_parsing.py -max_total_time=300
