@@ -275,6 +275,20 @@ def extract(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write here, not to standard output.")
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Share the work out on this Ray cluster; `local` is this machine. The output is "
+            "then a folder, the files .txt, .jsonl or .parquet.",
+        ),
+    ] = None,
+    actors: Annotated[
+        int | None, typer.Option(min=1, help="With --ray: pipelines that run; one a core.")
+    ] = None,
+    partition_rows: Annotated[
+        int, typer.Option(min=1, help="With --ray: the rows of one file of the output.")
+    ] = 10_000,
 ) -> None:
     """Ask labels of texts; write a line of JSON a text.
 
@@ -284,7 +298,37 @@ def extract(
     are. A line holds `text`, `spans` (`label`, `start`, `end`, `score`, `text`; offsets in
     characters), and what else its row had. With a schema, also its `relations`, `events`,
     `frames`, `aspects` or `triplets`.
+
+    `--ray local --output answers` writes a file for every 10,000 rows; given again, the command
+    goes on after those that are finished.
     """
+    if ray:
+        if output is None:
+            raise ValueError("With --ray, give a folder for the answers: --output answers")
+        if n_process > 1 or whole_files or input_format != "auto":
+            raise ValueError("With --ray, leave out --n-process, --whole-files, --input-format.")
+        from .distributed import extract_on_ray
+
+        result = extract_on_ray(
+            model,
+            paths,
+            output,
+            address=ray,
+            actors=actors,
+            partition_rows=partition_rows,
+            labels=gather_labels(label, labels),
+            schema=gather_schema(schema),
+            threshold=threshold,
+            batch_size=batch_size,
+            gpu_id=gpu_id,
+        )
+        typer.echo(
+            PRINTER.good(
+                f"{result.texts:,} texts in {result.partitions:,} partitions written to {output}, "
+                f"{result.skipped:,} partitions were there"
+            )
+        )
+        return
     from .extract import extract as run
 
     run(

@@ -24,7 +24,7 @@ from .rows import (
     parse_row,
     read_lines,
 )
-from .spans import get_scores, has_queries, set_queries
+from .spans import get_scores, set_queries
 from .tasks.schema import Schema
 from .tasks.structure import MetaIEStructure, add_structure
 from .tasks.structures import STRUCTURES, get_rows
@@ -64,12 +64,9 @@ def extract(
     if n_process > 1 and gpu_id >= 0:
         raise ValueError(f"{n_process} processes can't share a GPU: give one of them, not both.")
     paths, labels = list(paths), list(labels)
-    if labels and schema:
-        raise ValueError("Give labels or a schema, not both: the schema says what is asked.")
+    check_question(labels, schema)
     check_paths(paths, output)
-    nlp = load_pipeline(model, labels=labels, threshold=threshold, gpu_id=gpu_id)
-    if schema:
-        add_structure(nlp, schema)
+    nlp = load_extractor(model, labels, schema, threshold, gpu_id)
     key = get_metaie(nlp).key
     if n_process > 1:
         # Each process would else start as many threads as there are cores.
@@ -92,6 +89,26 @@ def extract(
     return count
 
 
+def check_question(labels: list[str], schema: Schema | None) -> None:
+    """Raise ValueError where both labels and a schema are given."""
+    if labels and schema:
+        raise ValueError("Give labels or a schema, not both: the schema says what is asked.")
+
+
+def load_extractor(
+    model: str,
+    labels: Iterable[str] = (),
+    schema: Schema | None = None,
+    threshold: float | None = None,
+    gpu_id: int = -1,
+) -> Language:
+    """Load a pipeline that asks the labels, or what the schema asks. See `load_pipeline`."""
+    nlp = load_pipeline(model, labels=labels, threshold=threshold, gpu_id=gpu_id)
+    if schema:
+        add_structure(nlp, schema)
+    return nlp
+
+
 def read_texts(
     path: Path,
     nlp: Language,
@@ -106,13 +123,10 @@ def read_texts(
     """
     if input_format == "auto":
         input_format = _guess_format(path)
-    has_labels = bool(get_metaie(nlp).labels) or any(
-        isinstance(pipe, MetaIEStructure) for _, pipe in nlp.pipeline
-    )
     if input_format == "spacy":
         if path == STDIN:
             raise ValueError("A DocBin can't be read from standard input: give its path.")
-        for doc in read_docbin(path, nlp.vocab, key, require_queries=not has_labels):
+        for doc in read_docbin(path, nlp.vocab, key, require_queries=not knows_labels(nlp)):
             for attr in STRUCTURES:
                 # Those of its annotation: what is written are those that are found.
                 doc.user_data.pop(f"metaie.{attr}", None)
@@ -121,21 +135,38 @@ def read_texts(
     lines = read_lines(path)
     if input_format == "text" and whole_files:
         lines = iter([(1, b"\n".join(line for _, line in lines))])
-    make = _read_row if input_format == "jsonl" else _read_text
+    make = parse_row if input_format == "jsonl" else read_text
     for number, line in lines:
         if not line.strip():
             continue
         try:
-            doc, extra = make(line, nlp, key)
-            if not has_labels and not has_queries(doc, key):
-                raise BadRow(
-                    "no labels",
-                    "it is not known what to look for: the pipeline has no labels of its own. "
-                    "Give some with `--label Person --label City`, or `--labels FILE`.",
-                )
+            text = make_text(make(line), nlp, key)
         except BadRow as err:
             raise err.at(path, number) from None
-        yield doc, extra
+        yield text
+
+
+def knows_labels(nlp: Language) -> bool:
+    """Whether the pipeline has something to ask of texts that bring no queries."""
+    return bool(get_metaie(nlp).labels) or any(
+        isinstance(pipe, MetaIEStructure) for _, pipe in nlp.pipeline
+    )
+
+
+def make_text(row: dict[str, Any], nlp: Language, key: str) -> tuple[Doc, dict[str, Any]]:
+    """(doc, keys to pass through) of a row with "text", and perhaps "queries". Raises BadRow."""
+    doc = nlp.make_doc(get_text(row))
+    if "queries" in row:
+        set_queries(doc, get_row_queries(row), key)
+    elif not knows_labels(nlp):
+        raise BadRow(
+            "no labels",
+            "it is not known what to look for: the pipeline has no labels of its own. "
+            "Give some with `--label Person --label City`, or `--labels FILE`.",
+        )
+    return doc, {
+        name: value for name, value in row.items() if name not in ("text", "spans", *STRUCTURES)
+    }
 
 
 def _guess_format(path: Path) -> InputFormat:
@@ -144,18 +175,9 @@ def _guess_format(path: Path) -> InputFormat:
     return "jsonl" if get_format(path) == ".jsonl" else "text"
 
 
-def _read_text(line: bytes, nlp: Language, key: str) -> tuple[Doc, dict[str, Any]]:
-    return nlp.make_doc(decode_line(line)), {}
-
-
-def _read_row(line: bytes, nlp: Language, key: str) -> tuple[Doc, dict[str, Any]]:
-    row = parse_row(line)
-    doc = nlp.make_doc(get_text(row))
-    if "queries" in row:
-        set_queries(doc, get_row_queries(row), key)
-    return doc, {
-        name: value for name, value in row.items() if name not in ("text", "spans", *STRUCTURES)
-    }
+def read_text(line: bytes) -> dict[str, Any]:
+    """The row of a line of text. Raises BadRow."""
+    return {"text": decode_line(line)}
 
 
 def make_record(doc: Doc, key: str, extra: dict[str, Any]) -> dict[str, Any]:
