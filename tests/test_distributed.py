@@ -2,10 +2,15 @@
 
 import json
 import os
+import secrets
 import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +21,49 @@ from metaie.extract import extract
 PARAGRAPH = "Ada Lovelace met Charles Babbage in London in 1833."
 
 
+def find_free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
 @pytest.fixture(scope="module")
-def ray_of_two_cpus() -> Iterator[None]:
-    ray = pytest.importorskip("ray", reason='needs Ray: pip install "metaie[ray]"')
-    pytest.importorskip("ray.data", reason='needs Ray Data: pip install "metaie[ray]"')
+def cluster() -> Iterator[str]:
+    """The address of a Ray of two CPUs, which a token of its own protects."""
     with pytest.MonkeyPatch.context() as patch:
-        # Its agents are given half a minute to start, which a busy machine exceeds.
+        # Ray reads them when it is imported.
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
         patch.setenv("RAY_agent_register_timeout_ms", "180000")
         patch.setenv("RAY_raylet_start_wait_time_s", "180")
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        ray.init(
-            num_cpus=2,
-            include_dashboard=False,
-            log_to_driver=False,
-            object_store_memory=100 * 2**20,
-            _node_ip_address="127.0.0.1",
-        )
-        yield
-        ray.shutdown()
+        pytest.importorskip("ray.data", reason='needs Ray Data: pip install "metaie[ray]"')
+        yield from start_cluster()
+
+
+def start_cluster() -> Iterator[str]:
+    names = ["port", "dashboard-agent-grpc-port", "dashboard-agent-listen-port"]
+    names += ["metrics-export-port", "runtime-env-agent-port"]
+    # Where it has to choose ports, its parts wait for one another for 15 seconds only, which a
+    # busy machine exceeds.
+    ports = find_free_ports(len(names))
+    options = [f"--{name}={port}" for name, port in zip(names, ports, strict=True)]
+    options += ["--num-cpus=2", "--object-store-memory=100000000", "--node-ip-address=127.0.0.1"]
+    code = "from ray.scripts.scripts import main; main()"
+    command = [sys.executable, "-c", code, "start", "--head", "--block", *options]
+    command += ["--include-dashboard=false", "--disable-usage-stats"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as head:
+        assert head.stdout
+        shown = []
+        for line in head.stdout:
+            shown.append(line)
+            if "Ray runtime started" in line:
+                break
+        else:
+            pytest.fail(f"Ray did not start:\n{''.join(shown)}")
+        yield f"127.0.0.1:{ports[0]}"
+        head.terminate()
 
 
 def write_rows(path: Path, start: int, stop: int) -> None:
@@ -63,16 +93,16 @@ def kill_an_actor(output: Path, killed: list[int]) -> None:
 
 @pytest.mark.slow
 def test_an_actor_that_dies_loses_nothing(
-    ray_of_two_cpus: None, tiny_model_dir: Path, tmp_path: Path
+    cluster: str, tiny_model_dir: Path, tmp_path: Path
 ) -> None:
     texts, output = tmp_path / "texts", tmp_path / "out"
     texts.mkdir()
     write_rows(texts / "a.jsonl", 0, 1500)
     write_rows(texts / "b.jsonl", 1500, 3050)
     killed: list[int] = []
-    killer = threading.Thread(target=kill_an_actor, args=(output, killed))
+    killer = threading.Thread(target=kill_an_actor, args=(output, killed), daemon=True)
     killer.start()
-    settings: dict[str, Any] = {"actors": 2, "partition_rows": 200}
+    settings: dict[str, Any] = {"address": cluster, "actors": 2, "partition_rows": 200}
     result = extract_on_ray(str(tiny_model_dir), [texts], output, **settings)
     killer.join()
     assert killed, "no actor was seen at work"
@@ -105,12 +135,14 @@ def test_an_actor_that_dies_loses_nothing(
 
 @pytest.mark.slow
 def test_a_bad_row_costs_its_partition_only(
-    ray_of_two_cpus: None, tiny_model_dir: Path, tmp_path: Path
+    cluster: str, tiny_model_dir: Path, tmp_path: Path
 ) -> None:
     path, output = tmp_path / "a.jsonl", tmp_path / "out"
     path.write_text('{"text": "a"}\n\n{"text": "b"}\noops\n{"text": "c"}\n')
     with pytest.raises(ValueError, match=r"1 of 3 partitions .*\n.*a\.jsonl, line 4: .*not JSON"):
-        extract_on_ray(str(tiny_model_dir), [path], output, actors=1, partition_rows=2)
+        extract_on_ray(
+            str(tiny_model_dir), [path], output, address=cluster, actors=1, partition_rows=2
+        )
     assert [row["text"] for row in read_answers(output)] == ["a", "c"]
     assert len(read_finished(output)) == 2
 

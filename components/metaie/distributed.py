@@ -86,7 +86,12 @@ def extract_on_ray(
     files = find_files(paths)
     folder = Path(model)
     name = str(folder.resolve()) if folder.is_dir() else model
-    question = {"model": name, "labels": labels, "schema": schema, "threshold": threshold}
+    question: dict[str, Any] = {
+        "model": name,
+        "labels": labels,
+        "schema": schema,
+        "threshold": threshold,
+    }
     # Here as well, so that what is wrong is known before there is a cluster.
     nlp = load_extractor(**question)
     output = output.resolve()
