@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -217,3 +218,36 @@ def test_a_graph_is_written(
     assert {path.name for path in (tmp_path / "graph").iterdir()} == {
         *("graph.graphml", "graph.ttl", "graph.svg")
     }
+
+
+def test_ray_is_asked_for_what_it_can_do(
+    invoke: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    source = tmp_path / "a.txt"
+    source.write_text("a\n")
+    code, _, err = invoke("extract", "en_nope", source, "--ray", "local")
+    assert code == 1
+    assert "give a folder for the answers" in err
+    options = ["--ray", "local", "--output", tmp_path / "out", "--whole-files"]
+    code, _, err = invoke("extract", "en_nope", source, *options)
+    assert code == 1
+    assert "leave out --n-process" in " ".join(err.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_ray_is_not_needed_until_it_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "ray.py").write_text("raise ImportError('blocked', name='ray')")
+    (tmp_path / "a.txt").write_text("a\n")
+    command = [sys.executable, "-m", "metaie", "extract", "en_nope", tmp_path / "a.txt"]
+    for options, message in [
+        ([], "Can't load the pipeline"),
+        (["--ray", "local", "--output", tmp_path / "out"], 'pip install "metaie[ray]"'),
+    ]:
+        result = subprocess.run(
+            [*command, *options],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        )
+        assert result.returncode == 1
+        assert message in " ".join(result.stderr.split())
