@@ -47,7 +47,7 @@ setup(
         "graph": ["matplotlib>=3.8.0", "networkx>=3.0", "rdflib>=7.0.0"],
         "onnx": ["onnx>=1.16.0", "onnxruntime>=1.18.0"],
         "plot": ["matplotlib>=3.8.0"],
-        "ray": ["pyarrow>=14.0.0", "ray[data]>=2.60.0,<3.0.0", "smart-open[zst]>=7.5.0"],
+        "ray": ["pyarrow>=14.0.0", "ray[data]>=2.60.0,<2.64.0", "smart-open[zst]>=7.5.0"],
         "dev": [
             "aiohttp>=3.14.4,<4.0.0",
             "build>=1.2.0",

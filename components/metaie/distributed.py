@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import secrets
 import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -80,6 +81,8 @@ def extract_on_ray(
     """
     labels = list(labels)
     check_question(labels, schema)
+    if address == "local":
+        _protect()
     check_ray()
     if partition_rows < 1:
         raise ValueError(f"partition_rows must be 1 or more rows, not {partition_rows}.")
@@ -137,6 +140,15 @@ def check_ray() -> None:
         raise ValueError(f'`--ray` needs Ray Data ({err.name}): pip install "metaie[ray]"') from err
 
 
+def _protect() -> None:
+    # Ray listens on all of a machine's addresses, also where it has no other machines. Nobody
+    # without this run's token is heard. It reads this when it is imported. And nothing is
+    # told about its use.
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
 @contextmanager
 def _connecting(address: str, actors: int | None) -> Iterator[None]:
     import ray
@@ -146,9 +158,7 @@ def _connecting(address: str, actors: int | None) -> Iterator[None]:
         return
     settings: dict[str, Any] = {"address": address}
     if address == "local":
-        # Nothing that can be reached from elsewhere, and nothing is told about its use.
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        settings.update(_node_ip_address="127.0.0.1", include_dashboard=False, num_cpus=actors)
+        settings.update(include_dashboard=False, num_cpus=actors)
     ray.init(log_to_driver=False, logging_level="ERROR", **settings)
     try:
         yield
