@@ -180,24 +180,24 @@ def test_shards_hold_the_same_docs(corpus: Path) -> None:
 
 
 def test_what_is_finished_is_not_made_again(corpus: Path) -> None:
+    summaries = []
+
     def go() -> tuple[int, dict[str, int]]:
         """How many were asked, and when each file was written."""
         before = len(read_asked(corpus))
         # Without a journal, so that each passage that is annotated again is asked again.
         teacher = Teacher(write_config(corpus, journal=False))
-        annotate(
-            teacher,
-            Inputs([corpus / "texts"]),
-            corpus / "out",
-            shard_size=4,
-            split="1/0/0",
-        )
+        inputs = Inputs([corpus / "texts"])
+        done = annotate(teacher, inputs, corpus / "out", shard_size=4, split="1/0/0")
+        summaries.append(done.as_dict()["splits"])
         times = {p.name: p.stat().st_mtime_ns for p in (corpus / "out/train").iterdir()}
         return len(read_asked(corpus)) - before, times
 
     asked, times = go()
     assert asked == 30 and len(times) == 8
     assert go() == (0, times)
+    assert summaries[1] == summaries[0]
+    assert summaries[0]["train"]["unplaced"] == {"not_in_text": 30}
     # A damaged shard, and one that is gone.
     (corpus / "out/train/00001.spacy").write_bytes(b"damaged")
     (corpus / "out/train/00002.spacy").unlink()

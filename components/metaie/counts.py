@@ -52,9 +52,14 @@ class Counts:
         for name, value in vars(other).items():
             setattr(self, name, getattr(self, name) + value)
 
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, for JSON."""
+        # Not `dataclasses.asdict`: it makes a Counter of a Counter's pairs.
+        return {k: dict(v) if isinstance(v, Counter) else v for k, v in vars(self).items()}
+
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "Counts":
-        """Read what `vars` gave, by way of JSON."""
+        """Read what `as_dict` gave."""
         values: dict[str, Any] = {
             k: Counter(v) if isinstance(v, dict) else v for k, v in data.items()
         }
@@ -75,7 +80,7 @@ class Summary:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, for JSON."""
-        splits = {name: vars(count) for name, count in self.splits.items()}
+        splits = {name: count.as_dict() for name, count in self.splits.items()}
         spent = {"tokens": self.tokens, "cost": self.cost}
         return {"splits": splits, **asdict(self.left_out), **spent}
 

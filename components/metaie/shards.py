@@ -112,7 +112,7 @@ class Manifest:
             counts.spans,
             hashlib.sha256(data).hexdigest(),
             self.hash_inputs(batch),
-            asdict(counts),
+            counts.as_dict(),
         )
         self._write(complete=False)
 
