@@ -10,7 +10,7 @@ from spacy.tokens import Doc
 from .inputs import LeftOut
 from .spans import SPANS_KEY, get_answers
 from .teacher.pipeline import OUTCOME
-from .teacher.task import LINES, OVERLAPS, UNPLACED
+from .teacher.prompt_task import LINES, OVERLAPS, UNPLACED
 
 
 @dataclass

@@ -13,6 +13,8 @@ from typing import Any, Iterable  # noqa: UP035
 import pytest
 from metaie.annotate import annotate
 from metaie.cli import app
+from metaie.inputs import Inputs
+from metaie.teacher.pipeline import Teacher
 from metaie.teacher.record import hash_prompt
 from spacy.util import load_config
 from spacy_llm.registry import registry
@@ -50,12 +52,8 @@ def make_slow(log: str, ahead: int) -> Any:
 
 
 def run(folder: Path, journal: str, output: str) -> None:
-    annotate(
-        [folder / "texts.txt"],
-        folder / output,
-        folder / "teacher.cfg",
-        overrides={"paths.journal": str(folder / journal)},
-    )
+    teacher = Teacher(folder / "teacher.cfg", {"paths.journal": str(folder / journal)})
+    annotate(teacher, Inputs([folder / "texts.txt"]), folder / output)
 
 
 def read_keys(path: Path) -> list[str]:
