@@ -193,8 +193,8 @@ def write_table(report: dict[str, Any], path: Path) -> None:
         "answers of a model that takes no time, each flushed and indexed before it is yielded. "
         "*Memory*: the peak, above what the imports take. The first opening reads and checks every "
         "record, and leaves the index; the file was in the system's cache.\n\n"
-        "Times are the processor's, on a machine that had other work to do: it shows in the time "
-        f"by the clock. Load average: {report['load']:.1f}."
+        "Times are the processor's, so that other work on the machine does not count. Load "
+        f"average: {report['load']:.1f}."
     )
     path.write_text("\n".join(lines) + "\n", encoding="utf8")
 

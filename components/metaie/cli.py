@@ -5,6 +5,7 @@ that does the work, and calls one function of it. The imports are in the functio
 because spaCy brings torch with it, and help must not wait for that.
 """
 
+import gc
 import os
 import select
 import sys
@@ -636,6 +637,9 @@ def annotate(
         near_duplicates=near_duplicates,
     )
     teacher = Teacher(config, parse_config_overrides(settings))
+    # What is loaded stays until the end, and a collector that looks through it stops all
+    # requests for 0.15 s, every thousand or so.
+    gc.freeze()
     inputs.lang = teacher.nlp.lang
     if dry_run:
         from .pricing import estimate
