@@ -2,7 +2,7 @@
 
     python benchmarks/teacher.py
 
-The server is tests/teacher/chat_server.py, in a process of its own on this machine. Measured:
+The server is tests/chat_server.py, in a process of its own on this machine. Measured:
 
 rate: 2,000 prompts, 64 at a time, of a server that takes 200 ms: the share of the ideal rate,
     64 / 0.2 s. The model is first asked 64 prompts, which imports its client; then what is
@@ -39,7 +39,7 @@ from metaie.teacher.chat import Chat
 from wasabi import msg
 
 ROOT = Path(__file__).parents[1]
-SERVER = ROOT / "tests/teacher/chat_server.py"
+SERVER = ROOT / "tests/chat_server.py"
 sys.path.insert(0, str(SERVER.parent))
 
 from chat_server import ChatServer, default_answer  # noqa: E402

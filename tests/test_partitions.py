@@ -88,7 +88,7 @@ def test_a_name_is_that_of_one_file(tmp_path: Path) -> None:
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "a.txt").write_text("x\ny\n")
-        names |= {partition.output for partition in cut_file(tmp_path / folder / "a.txt", 1)}
+        names |= {partition.name for partition in cut_file(tmp_path / folder / "a.txt", 1)}
     assert len(names) == 4
 
 

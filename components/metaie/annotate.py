@@ -1,11 +1,11 @@
 """Annotation with a teacher: texts in, DocBins of a train, a dev and a test split out."""
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from spacy.tokens import Doc, DocBin
 from tqdm import tqdm
@@ -14,7 +14,7 @@ from .counts import Counts, Summary
 from .docbin import write_bytes
 from .inputs import Inputs
 from .progress import LiveLine, count_tokens
-from .shards import Manifest, fill_shards
+from .shards import Batch, Manifest, fill_shards
 from .splitting import SPLITS, Shares, parse_split, split_passages
 from .teacher.pipeline import FAILED, OUTCOME, Teacher
 from .texts import Passage, read_passages
@@ -69,7 +69,7 @@ def annotate(
     result.tokens = count_tokens(teacher.stats)
     result.cost = getattr(teacher.stats, "cost", None)
     if summary:
-        write_bytes(summary, (json.dumps(result.as_dict(), indent=2) + "\n").encode())
+        result.write(summary)
     return result
 
 
@@ -106,11 +106,8 @@ def _annotate_shards(
     line: LiveLine,
 ) -> None:
     settings = {
-        **teacher.settings,
-        "split": "/".join(map(str, shares)),
+        **make_settings(teacher, inputs, shares),
         "shard_size": size,
-        "max_length": inputs.max_length,
-        "near_duplicates": inputs.near_duplicates,
         "versions": {name: version(name) for name in VERSIONS},
     }
     manifest = Manifest(output, settings)
@@ -119,29 +116,48 @@ def _annotate_shards(
             counts = Counts.from_dict(shard.counts)
             line.skip(len(batch.passages))
         else:
-            counts = Counts()
-            docbin = DocBin(store_user_data=True)
             # What spaCy keeps of these docs would otherwise add up.
             with teacher.nlp.memory_zone():
-                for _, doc in annotate_passages(teacher, batch.passages, line):
-                    if doc is None:
-                        counts.failed += 1
-                    else:
-                        counts.add(doc, teacher.spans_key)
-                        docbin.add(doc)
+                docbin, counts = annotate_batch(teacher, batch, line)
                 manifest.write(batch, docbin, counts)
         result.splits[batch.split].merge(counts)
     manifest.finish(asdict(inputs.left_out))
 
 
+def make_settings(teacher: Teacher, inputs: Inputs, shares: Shares) -> dict[str, Any]:
+    """What decides what is answered, and where it goes."""
+    return {
+        **teacher.settings,
+        "split": "/".join(map(str, shares)),
+        "max_length": inputs.max_length,
+        "near_duplicates": inputs.near_duplicates,
+    }
+
+
+def annotate_batch(
+    teacher: Teacher, batch: Batch, line: LiveLine | None = None
+) -> tuple[DocBin, Counts]:
+    """Annotate the passages of a shard; those that fail are counted only."""
+    counts = Counts()
+    docbin = DocBin(store_user_data=True)
+    for _, doc in annotate_passages(teacher, batch.passages, line):
+        if doc is None:
+            counts.failed += 1
+        else:
+            counts.add(doc, teacher.spans_key)
+            docbin.add(doc)
+    return docbin, counts
+
+
 def annotate_passages(
-    teacher: Teacher, passages: Sequence[Passage], line: LiveLine
+    teacher: Teacher, passages: Sequence[Passage], line: LiveLine | None = None
 ) -> Iterator[tuple[Passage, Doc | None]]:
     """Yield each passage with its doc, which knows its genre and id; None if it failed."""
     with closing(teacher.annotate(passage.text for passage in passages)) as docs:
         for passage, doc in zip(passages, docs, strict=True):
             failed = doc.user_data.get(OUTCOME) == FAILED
-            line.add(failed)
+            if line:
+                line.add(failed)
             doc.user_data["genre"] = passage.genre
             doc.user_data["id"] = passage.id
             yield passage, None if failed else doc

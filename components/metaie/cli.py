@@ -119,6 +119,20 @@ BatchSize = Annotated[int | None, typer.Option(min=1, help="Texts a batch.")]
 Gpu = Annotated[int, typer.Option(help="The GPU to run on; -1 is the CPU.")]
 Language = Annotated[str, typer.Option(help="The language whose rules cut text into tokens.")]
 Limit = Annotated[int, typer.Option(min=0, help="Only the first docs; 0 is all.")]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Share the work out on this Ray cluster; `local` is this machine. The output is "
+        "then a folder, the texts are .txt, .jsonl or .parquet.",
+    ),
+]
+Actors = Annotated[
+    int | None, typer.Option(min=1, help="With --ray: pipelines that run; one a core.")
+]
+PartitionRows = Annotated[
+    int, typer.Option(min=1, help="With --ray: the rows of one file of the output.")
+]
 
 
 def gather_labels(labels: list[str] | None, file: Path | None) -> list[str]:
@@ -276,20 +290,9 @@ def extract(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write here, not to standard output.")
     ] = None,
-    ray: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS",
-            help="Share the work out on this Ray cluster; `local` is this machine. The output is "
-            "then a folder, the files .txt, .jsonl or .parquet.",
-        ),
-    ] = None,
-    actors: Annotated[
-        int | None, typer.Option(min=1, help="With --ray: pipelines that run; one a core.")
-    ] = None,
-    partition_rows: Annotated[
-        int, typer.Option(min=1, help="With --ray: the rows of one file of the output.")
-    ] = 10_000,
+    ray: Ray = None,
+    actors: Actors = None,
+    partition_rows: PartitionRows = 10_000,
 ) -> None:
     """Ask labels of texts; write a line of JSON a text.
 
@@ -308,7 +311,7 @@ def extract(
             raise ValueError("With --ray, give a folder for the answers: --output answers")
         if n_process > 1 or whole_files or input_format != "auto":
             raise ValueError("With --ray, leave out --n-process, --whole-files, --input-format.")
-        from .distributed import extract_on_ray
+        from .distributed_extract import extract_on_ray
 
         result = extract_on_ray(
             model,
@@ -323,12 +326,7 @@ def extract(
             batch_size=batch_size,
             gpu_id=gpu_id,
         )
-        typer.echo(
-            PRINTER.good(
-                f"{result.texts:,} texts in {result.partitions:,} partitions written to {output}, "
-                f"{result.skipped:,} partitions were there"
-            )
-        )
+        show_partitions(result, output)
         return
     from .extract import extract as run
 
@@ -610,6 +608,9 @@ def annotate(
     report: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a page about the corpus, HTML.")
     ] = None,
+    ray: Ray = None,
+    actors: Actors = None,
+    partition_rows: PartitionRows = 10_000,
 ) -> None:
     """Have a large model annotate texts, for training.
 
@@ -661,9 +662,26 @@ def annotate(
             typer.echo(f"{shown}\n")
         typer.echo(PRINTER.good("These answers are recorded. Without --sample, all is annotated"))
         return
-    from .annotate import annotate as run
+    if ray:
+        if shard_size:
+            raise ValueError("With --ray, leave out --shard-size: --partition-rows says it.")
+        from .distributed_annotate import annotate_on_ray
 
-    done = run(teacher, inputs, output, split=split, shard_size=shard_size, summary=summary)
+        result, done = annotate_on_ray(
+            teacher,
+            inputs,
+            output,
+            split=split,
+            summary=summary,
+            address=ray,
+            actors=actors,
+            partition_rows=partition_rows,
+        )
+        show_partitions(result, output)
+    else:
+        from .annotate import annotate as run
+
+        done = run(teacher, inputs, output, split=split, shard_size=shard_size, summary=summary)
     show_left_out(done.left_out)
     header = ("", *done.splits, "all")
     aligns = ("l", *"r" * (len(header) - 1))
@@ -677,12 +695,13 @@ def annotate(
                 f"{done.failed:,} texts failed and were left out: the same command asks them again"
             )
         )
-    what = "shards and manifest.json" if shard_size else "train.spacy, dev.spacy and test.spacy"
+    sharded = bool(shard_size or ray)
+    what = "shards and manifest.json" if sharded else "train.spacy, dev.spacy and test.spacy"
     typer.echo(PRINTER.good(f"Wrote {what} to {output}"))
     if report:
         from .report import write_report
 
-        ending = "" if shard_size else ".spacy"
+        ending = "" if sharded else ".spacy"
         made = [output / f"{name}{ending}" for name in done.splits]
         write_report([path for path in made if path.exists()], report)
         typer.echo(PRINTER.good(f"Wrote {report}"))
@@ -708,6 +727,16 @@ def separate_settings(arguments: list[str]) -> tuple[list[str], list[str]]:
         if "=" not in argument and (value := next(rest, None)) is not None:
             settings.append(value)
     return paths, settings
+
+
+def show_partitions(result: Any, output: Path) -> None:
+    """Say what a run on Ray did."""
+    typer.echo(
+        PRINTER.good(
+            f"{result.texts:,} texts in {result.partitions:,} partitions written to {output}, "
+            f"{result.skipped:,} partitions were there"
+        )
+    )
 
 
 def show_left_out(left_out: Any) -> None:

@@ -1,12 +1,15 @@
 """What a run of annotation did, in numbers."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from spacy.tokens import Doc
 
+from .docbin import write_bytes
 from .inputs import LeftOut
 from .spans import SPANS_KEY, get_answers
 from .teacher.pipeline import OUTCOME
@@ -83,6 +86,10 @@ class Summary:
         splits = {name: count.as_dict() for name, count in self.splits.items()}
         spent = {"tokens": self.tokens, "cost": self.cost}
         return {"splits": splits, **asdict(self.left_out), **spent}
+
+    def write(self, path: Path) -> None:
+        """Write everything to a file, as JSON."""
+        write_bytes(path, (json.dumps(self.as_dict(), indent=2) + "\n").encode())
 
     @property
     def failed(self) -> int:

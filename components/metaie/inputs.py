@@ -1,6 +1,6 @@
 """What there is to annotate: passages of files, cut to length, each once."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,10 +49,14 @@ class Inputs:
         self.files = find_files(self.paths, self.output)
 
     def __iter__(self) -> Iterator[Passage]:
+        return self.prepare(read_passages(self.files, text_field=self.text_field))
+
+    def prepare(self, passages: Iterable[Passage]) -> Iterator[Passage]:
+        """Yield passages cut to length, each once."""
         self.left_out = left_out = LeftOut()
         exact = ExactDuplicates()
         near = NearDuplicates(self.near_duplicates) if self.near_duplicates else None
-        for passage in self._read():
+        for passage in self._cut(passages):
             if not passage.text.strip():
                 left_out.empty += 1
             elif not exact.add(passage.key):
@@ -62,8 +66,7 @@ class Inputs:
             else:
                 yield passage
 
-    def _read(self) -> Iterator[Passage]:
-        passages = read_passages(self.files, text_field=self.text_field)
+    def _cut(self, passages: Iterable[Passage]) -> Iterator[Passage]:
         if not self.max_length:
             yield from passages
             return

@@ -39,10 +39,15 @@ class Partition:
     rows: int
 
     @property
-    def output(self) -> str:
-        """The name of the file of what is found in it: no two sources have one in common."""
+    def name(self) -> str:
+        """What files that are made of it are called: no two sources have a name in common."""
         digest = hashlib.sha256(self.source.encode("utf-8")).hexdigest()[:8]
-        return f"{stem(Path(self.source))}-{digest}-{self.number:05}.jsonl"
+        return f"{stem(Path(self.source))}-{digest}-{self.number:05}"
+
+    @property
+    def unit(self) -> str:
+        """What its rows are called in messages."""
+        return "row" if get_format(Path(self.source)) == ".parquet" else "line"
 
 
 def cut_file(path: Path, rows: int) -> Iterator[Partition]:

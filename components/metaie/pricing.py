@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from spacy.util import minibatch
 
 from .inputs import Inputs
-from .teacher.journal import Journal
 from .teacher.pipeline import Teacher
 
 # A common rule of thumb for English and the tokenizers of large models.
@@ -60,7 +59,7 @@ def estimate(
     prices: of a million tokens, of prompts and of answers; by default those of the config.
     """
     result = Estimate()
-    journal = open_to_replay(teacher.journal)
+    journal = teacher.journal
     answer_tokens = prompt_characters = text_characters = 0
     for batch in minibatch(inputs, BATCH_SIZE):
         # What spaCy keeps of these docs would otherwise add up.
@@ -70,7 +69,7 @@ def estimate(
                 result.passages += 1
                 result.prompts += len(prompts)
                 for prompt in prompts:
-                    answer = find_answer(journal, prompt)
+                    answer = journal.find(prompt) if journal else None
                     if answer is None:
                         prompt_characters += len(prompt)
                         text_characters += len(text)
@@ -95,22 +94,6 @@ def estimate(
         spent = result.prompt_tokens * price_in + result.completion_tokens * price_out
         result.cost = spent / 1e6
     return result
-
-
-def open_to_replay(journal: Journal | None) -> Journal | None:
-    """The journal with nobody behind it to ask; None if there is none yet."""
-    return Journal(journal.path) if journal and journal.path.exists() else None
-
-
-def find_answer(journal: Journal | None, prompt: str) -> str | None:
-    """What the journal has recorded for a prompt, or None."""
-    if journal is None:
-        return None
-    try:
-        ((answer,),) = journal([[prompt]])
-    except ValueError:
-        return None
-    return answer
 
 
 def count_tokens(answer: str) -> int:

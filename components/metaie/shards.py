@@ -94,7 +94,7 @@ class Manifest:
         shard = self._earlier.get(batch.file)
         if (
             shard is None
-            or shard.inputs_sha256 != self.hash_inputs(batch)
+            or shard.inputs_sha256 != hash_inputs(self.settings, batch)
             or shard.counts["failed"]
             or not has_hash(self.path.parent / shard.file, shard.sha256)
         ):
@@ -104,16 +104,8 @@ class Manifest:
 
     def write(self, batch: Batch, docbin: DocBin, counts: Counts) -> None:
         """Write a shard, then the manifest with it."""
-        data = docbin.to_bytes()
-        write_bytes(self.path.parent / batch.file, data)
-        self.shards[batch.file] = Shard(
-            batch.file,
-            len(docbin),
-            counts.spans,
-            hashlib.sha256(data).hexdigest(),
-            self.hash_inputs(batch),
-            counts.as_dict(),
-        )
+        shard = write_shard(self.path.parent, self.settings, batch, docbin, counts)
+        self.shards[batch.file] = shard
         self._write(complete=False)
 
     def finish(self, left_out: dict[str, int]) -> None:
@@ -122,22 +114,50 @@ class Manifest:
         for file in self._earlier.keys() - self.shards.keys():
             (self.path.parent / file).unlink(missing_ok=True)
 
-    def hash_inputs(self, batch: Batch) -> str:
-        """SHA-256 of the settings and of the texts, genres and ids of the passages."""
-        rows = [(passage.key, passage.genre, passage.id) for passage in batch.passages]
-        data = json.dumps([self.settings, batch.split, rows], sort_keys=True)
-        return hashlib.sha256(data.encode("utf-8")).hexdigest()
-
     def _write(self, complete: bool, left_out: dict[str, int] | None = None) -> None:
         # Until all is done, the shards that are still to come may be there from before.
         shards = self.shards if complete else {**self._earlier, **self.shards}
-        manifest = {
-            "complete": complete,
-            "settings": self.settings,
-            **({"left_out": left_out} if left_out else {}),
-            "shards": [asdict(shards[file]) for file in sorted(shards)],
-        }
-        write_bytes(self.path, srsly.json_dumps(manifest, indent=2).encode("utf-8") + b"\n")
+        write_manifest(self.path.parent, self.settings, shards.values(), complete, left_out)
+
+
+def write_shard(
+    folder: Path, settings: dict[str, Any], batch: Batch, docbin: DocBin, counts: Counts
+) -> Shard:
+    """Write the DocBin of a batch in a corpus's folder; gives what the manifest says of it."""
+    data = docbin.to_bytes()
+    write_bytes(folder / batch.file, data)
+    return Shard(
+        batch.file,
+        len(docbin),
+        counts.spans,
+        hashlib.sha256(data).hexdigest(),
+        hash_inputs(settings, batch),
+        counts.as_dict(),
+    )
+
+
+def hash_inputs(settings: dict[str, Any], batch: Batch) -> str:
+    """SHA-256 of the settings and of the texts, genres and ids of the passages."""
+    rows = [(passage.key, passage.genre, passage.id) for passage in batch.passages]
+    data = json.dumps([settings, batch.split, rows], sort_keys=True)
+    return hashlib.sha256(data.encode("utf-8")).hexdigest()
+
+
+def write_manifest(
+    folder: Path,
+    settings: dict[str, Any],
+    shards: Iterable[Shard],
+    complete: bool,
+    left_out: dict[str, int] | None = None,
+) -> None:
+    """Write the manifest of a corpus's folder, in one step."""
+    manifest = {
+        "complete": complete,
+        "settings": settings,
+        **({"left_out": left_out} if left_out else {}),
+        "shards": [asdict(shard) for shard in sorted(shards, key=lambda shard: shard.file)],
+    }
+    write_bytes(folder / MANIFEST, srsly.json_dumps(manifest, indent=2).encode("utf-8") + b"\n")
 
 
 def _read(path: Path) -> dict[str, Shard]:

@@ -7,7 +7,7 @@ a prompt counts.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Iterable, Self  # noqa: UP035  spacy-llm compares hints with typing's own
@@ -16,7 +16,7 @@ from spacy_llm.registry import registry
 
 from .answer import Answer
 from .index import JournalIndex
-from .record import format_record, make_answer
+from .record import format_record, hash_prompt, make_answer
 from .replay import Replay
 from .writer import JournalWriter
 
@@ -34,6 +34,7 @@ class Journal:
     teacher: the name to record; by default the model says it.
     batch_size: how many docs are taken ahead of the one whose answers are due. By default
         64, or 16 times the model's `concurrency` if it has one and that is more.
+    others: journals to look in as well, which are not written to.
 
     Any number of processes may read a journal while one writes to it: the first that has a
     prompt to ask, until its journal is closed or no more used.
@@ -48,6 +49,7 @@ class Journal:
         model: LLM | None = None,
         teacher: str | None = None,
         batch_size: int | None = None,
+        others: Sequence[str | Path] = (),
     ) -> None:
         if batch_size is None:
             batch_size = max(BATCH_SIZE, BATCH_PER_REQUEST * get_concurrency(model))
@@ -57,7 +59,8 @@ class Journal:
         self.model = model
         self.teacher = teacher or name_model(model)
         self.batch_size = batch_size
-        if model is None and not self.path.exists():
+        self.others = [Path(other) for other in others]
+        if model is None and not any(p.exists() for p in [self.path, *self.others]):
             raise FileNotFoundError(
                 f"There is no journal at {str(self.path)!r}, and no model to ask. Set "
                 "`paths.journal` to a journal, or configure a model behind it."
@@ -67,6 +70,7 @@ class Journal:
     def _open(self) -> None:
         self._pid = os.getpid()
         self._index = JournalIndex(self.path)
+        self._others = [JournalIndex(other) for other in self.others]
         self._writer: JournalWriter | None = None
 
     def __enter__(self) -> Self:
@@ -79,11 +83,20 @@ class Journal:
         """Let another process write. The journal is of no use afterwards."""
         if self._writer is not None:
             self._writer.close()
-        self._index.close()
+        for index in (self._index, *self._others):
+            index.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
         # To another process goes what it takes to open the journal there.
-        return type(self), (self.path, self.model, self.teacher, self.batch_size)
+        settings = self.path, self.model, self.teacher, self.batch_size, self.others
+        return type(self), settings
+
+    def find(self, prompt: str) -> Answer | None:
+        """What is recorded for a prompt, or None. Nobody is asked.
+
+        What another process has recorded since the journal was opened may be missing.
+        """
+        return self._find_recorded(hash_prompt(prompt))
 
     def __call__(self, prompts: Iterable[Iterable[str]]) -> Iterable[Iterable[str]]:
         """Yield the responses of each doc's prompts, in order, lazily.
@@ -94,12 +107,10 @@ class Journal:
         Raises ValueError for a prompt that is not recorded when there is no model,
         JournalLocked for one when another process is writing.
         """
-        if self._pid != os.getpid():
-            self._open()  # after a fork, database and lock are the parent's
         try:
             yield from Replay(
                 prompts,
-                find=self._find,
+                find=self._look_up,
                 record=self.record,
                 model=self.model,
                 name=self.teacher,
@@ -109,23 +120,29 @@ class Journal:
             if self._writer is not None:
                 self._writer.sync()
 
-    def _find(self, key: str, prompt: str) -> Answer | None:
-        row = self._index.find(key)
-        if row is None:
+    def _find_recorded(self, key: str) -> Answer | None:
+        if self._pid != os.getpid():
+            self._open()  # after a fork, database and lock are the parent's
+        for index in (self._index, *self._others):
+            if (row := index.find(key)) is not None:
+                return make_answer(row)
+        return None
+
+    def _look_up(self, key: str, prompt: str) -> Answer | None:
+        answer = self._find_recorded(key)
+        if answer is None:
             if self.model is not None:
                 self._start_writing()  # before anything is paid for
             # Another process may have recorded it.
-            row = self._index.find(key) if self._index.catch_up() else None
-        if row is not None:
-            return make_answer(row)
-        if self.model is None:
+            answer = self._find_recorded(key) if self._index.catch_up() else None
+        if answer is None and self.model is None:
             raise ValueError(
                 f"No answer is recorded for the prompt with SHA-256 {key}, which ends "
                 f"{prompt[-60:]!r}; {str(self.path)!r} has {len(self._index):,} answers. "
                 "The text or the template differs from what was recorded: restore it, or "
                 "configure a model in [components.llm.model.model] to ask."
             )
-        return None
+        return answer
 
     def _start_writing(self) -> JournalWriter:
         if self._writer is None:
@@ -174,6 +191,7 @@ def make_journal(
     model: Any = None,
     teacher: str | None = None,
     batch_size: int | None = None,
+    others: list[Path] | None = None,
 ) -> Journal:
     """Build `metaie.Journal.v1`.
 
@@ -185,5 +203,6 @@ def make_journal(
         once gets so many docs at a time, and loses as many when it fails: give such a one a
         small batch. One that is lazy is out of work when the batch is full of docs that wait
         for its slowest answer: give that one a large batch.
+    others: journals to look in as well; nothing is written to them.
     """
-    return Journal(path, model, teacher, batch_size)
+    return Journal(path, model, teacher, batch_size, others or ())

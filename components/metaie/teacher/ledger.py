@@ -157,7 +157,7 @@ class Ledger:
         """The error for a request that does not fit any more."""
         limits = []
         if self.budget.tokens is not None:
-            limits.append(f"{self.budget.tokens:,} tokens")
+            limits.append(f"{self.budget.tokens:,.0f} tokens")
         if self.budget.cost is not None:
             limits.append(f"{self.budget.cost:,} in money")
         return BudgetReached(

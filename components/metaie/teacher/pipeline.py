@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import tee
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from spacy.util import load_config
 from spacy_llm.pipeline import LLMWrapper
 from spacy_llm.ty import supports_sharding
 from spacy_llm.util import assemble_from_config
+from thinc.api import Config
 
 from ..spans import SPANS_KEY
 from .journal import Journal
@@ -36,23 +38,27 @@ PACE = (
 class Teacher:
     """A pipeline with an `llm` component.
 
-    config: a spaCy config. overrides: settings that replace its own, by dotted names.
+    config: a spaCy config, or the path of one. overrides: settings that replace those of the
+        file, by dotted names.
 
     Raises FileNotFoundError without a config, ValueError if its pipeline has no teacher.
     """
 
-    def __init__(self, config: Path, overrides: dict[str, Any] | None = None) -> None:
-        if not config.exists():
-            raise FileNotFoundError(
-                f"There is no config {str(config)!r}. configs/teacher.cfg is ours."
-            )
-        overrides = overrides or {}
-        self.nlp = assemble_from_config(load_config(config, overrides=overrides, interpolate=False))
-        self.config = load_config(config, overrides=overrides, interpolate=True)
+    def __init__(self, config: Path | Config, overrides: dict[str, Any] | None = None) -> None:
+        name = "the config"
+        if isinstance(config, Path):
+            if not config.exists():
+                raise FileNotFoundError(
+                    f"There is no config {str(config)!r}. configs/teacher.cfg is ours."
+                )
+            name = repr(str(config))
+            config = load_config(config, overrides=overrides or {}, interpolate=False)
+        self.nlp = assemble_from_config(config)
+        self.config = config.interpolate()
         components = [pipe for _, pipe in self.nlp.pipeline if isinstance(pipe, LLMWrapper)]
         if not components:
             raise ValueError(
-                f"The pipeline of {str(config)!r} has no `llm` component, but "
+                f"The pipeline of {name} has no `llm` component, but "
                 f"{self.nlp.pipe_names}: no teacher, no annotation. See configs/teacher.cfg."
             )
         self.llm = components[0]
@@ -87,6 +93,20 @@ class Teacher:
     def journal(self) -> Journal | None:
         """What records the answers, if anything does."""
         return self.llm._model if isinstance(self.llm._model, Journal) else None
+
+    @contextmanager
+    def recording_in(self, path: Path) -> Iterator[None]:
+        """Record answers in another journal; what the config's journal has is not asked either."""
+        before: Any = self.llm._model
+        model, others = before, []
+        if isinstance(before, Journal):
+            model, others = before.model, [before.path, *before.others]
+        with Journal(path, model, before.teacher if self.journal else None, others=others) as own:
+            self.llm._model = own
+            try:
+                yield
+            finally:
+                self.llm._model = before
 
     @property
     def stats(self) -> Any:

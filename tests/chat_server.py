@@ -7,7 +7,7 @@ In a test, in a thread of its own:
 
 By itself, with its counts at /counts:
 
-    python tests/teacher/chat_server.py --latency 0.2 --fault server_error=0.1
+    python tests/chat_server.py --latency 0.2 --fault server_error=0.1
 """
 
 import argparse
