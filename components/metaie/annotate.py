@@ -16,7 +16,8 @@ from .inputs import Inputs
 from .progress import LiveLine, count_tokens
 from .shards import Batch, Manifest, fill_shards
 from .splitting import SPLITS, Shares, parse_split, split_passages
-from .teacher.pipeline import FAILED, OUTCOME, Teacher
+from .teacher.pipeline import Teacher
+from .teacher.prompt_task import FAILED, OUTCOME
 from .texts import Passage, read_passages
 
 __all__ = ["SPLITS", "Passage", "annotate", "parse_split", "read_passages", "split_passages"]

@@ -12,8 +12,7 @@ from spacy.tokens import Doc
 from .docbin import write_bytes
 from .inputs import LeftOut
 from .spans import SPANS_KEY, get_answers
-from .teacher.pipeline import OUTCOME
-from .teacher.prompt_task import LINES, OVERLAPS, UNPLACED
+from .teacher.prompt_task import LINES, OUTCOME, OVERLAPS, UNPLACED
 
 
 @dataclass

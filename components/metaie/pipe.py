@@ -351,7 +351,9 @@ class MetaIE(TrainablePipe):
             queries.clear()
             places.clear()
 
-        n_tokens = 0
+        # A large model is asked about a window once for all labels, which must not be torn apart.
+        together = self.model.attrs.get("asks_together", False)
+        n_tokens = 0.0
         for i, doc in enumerate(docs):
             for labels in minibatch(asked[i], LABEL_BLOCK):
                 block = [
@@ -367,8 +369,8 @@ class MetaIE(TrainablePipe):
                 for query in block:
                     queries.append(query)
                     places.append((i, last[query.label] is query))
-                    n_tokens += len(query)
-                    if n_tokens >= BUFFER_TOKENS:
+                    n_tokens += len(query) / (len(last) if together else 1)
+                    if n_tokens >= BUFFER_TOKENS and (query is block[-1] or not together):
                         yield from flush()
                         n_tokens = 0
         if queries:

@@ -9,8 +9,8 @@ from wasabi.util import color as paint
 
 from .inputs import Inputs
 from .render import render_terminal, show_controls
-from .teacher.pipeline import FAILED, OUTCOME, Teacher
-from .teacher.prompt_task import LINES, UNPLACED
+from .teacher.pipeline import Teacher
+from .teacher.prompt_task import FAILED, LINES, OUTCOME, UNPLACED
 
 
 def preview(teacher: Teacher, inputs: Inputs, count: int, *, color: bool) -> Iterator[str]:

@@ -12,7 +12,7 @@ from metaie.spans import get_answers
 from metaie.tasks.evaluation import evaluate_schema
 from metaie.tasks.families import parse_schema
 from metaie.tasks.training import ask_schema
-from oracle import ORACLE_CONFIG
+from oracle import NOTED, ORACLE_CONFIG
 from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example
@@ -70,6 +70,32 @@ def test_a_pipeline_on_disk_extracts(nlp: Language, tmp_path: Path, capsys: Any)
     (tmp_path / "a.txt").write_text("Ada left IBM.\n")
     extract(str(tmp_path / "pipeline"), [tmp_path / "a.txt"], labels=["company"])
     assert '"start":9,"end":12' in capsys.readouterr().out
+
+
+def test_answers_that_are_not_whole_are_told(config: Path) -> None:
+    config.write_text(config.read_text().replace("test.Oracle.v1", "test.Broken.v1"))
+    nlp = load_llm(config)
+    get_metaie(nlp).labels = ["person"]
+    with pytest.warns(UserWarning, match=r"no whole answer \(cut_off, failed\)"):
+        docs = list(nlp.pipe(["Ada.", "FAIL", "Ada and Bob."]))
+    assert [shown(doc)["person"] for doc in docs] == [[(0, 1)], [], [(0, 1)]]
+
+
+def test_a_windows_labels_stay_together(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever else is in the batch: a journal knows answers by their prompts."""
+    config.write_text(config.read_text().replace("test.Oracle.v1", "test.Noted.v1"))
+    nlp = load_llm(config)
+    get_metaie(nlp).labels = ["person", "company"]
+    texts = [f"Ada met person {i} at IBM." for i in range(10)]
+    monkeypatch.setattr("metaie.pipe.BUFFER_TOKENS", 10)
+    NOTED.clear()
+    docs = list(nlp.pipe(texts))
+    assert all(shown(doc) == {"person": [(0, 1)], "company": [(5, 6)]} for doc in docs)
+    # Text is counted once, not for each label, so that many prompts are in flight.
+    assert [len(prompts) for prompts in NOTED] == [2] * 5
+    prompts = [prompt for prompts in NOTED for prompt in prompts]
+    assert len(set(prompts)) == 10
+    assert all("- person\n- company\n" in prompt for prompt in prompts)
 
 
 def test_it_is_not_trained(nlp: Language) -> None:

@@ -7,8 +7,16 @@ import pytest
 import spacy
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from metaie.teacher.answer import Answer
 from metaie.teacher.asked_labels import parse_asked
-from metaie.teacher.parsing import MAX_LABEL, MAX_LINES, Parsed, parse_answer, parse_line
+from metaie.teacher.parsing import (
+    MAX_LABEL,
+    MAX_LINES,
+    MAX_SPANS,
+    Parsed,
+    parse_answer,
+    parse_line,
+)
 from spacy.tokens import Doc
 
 NLP = spacy.blank("en")
@@ -30,6 +38,10 @@ def reasons(text: str, answer: object) -> dict[str, int]:
 
 def parse_asked_city(doc: Doc, answer: str) -> Parsed:
     return parse_asked(doc, answer, ["City", "a: a"])
+
+
+def parse_asked_a(doc: Doc, answer: str) -> Parsed:
+    return parse_asked(doc, answer, [f"L{i}" for i in range(600)])
 
 
 def count_lines_run(call: Callable[[], object]) -> int:
@@ -215,6 +227,40 @@ def test_work_grows_with_the_answers_length(read: ReadAnswer, start: str, piece:
 
     # The constant part makes ten times the answer less than ten times the work.
     assert work(2000) <= 10.5 * work(200)
+
+
+@pytest.mark.parametrize("read", [parse_answer, parse_asked_a])
+def test_what_is_placed_is_bounded(read: ReadAnswer) -> None:
+    """Each line places all the text's words, so that both together would count as a product."""
+    n_words = 600
+    doc = NLP(" ".join(["a"] * n_words))
+    labels = [f"L{i}" for i in range(n_words)]
+    parsed = read(doc, "\n".join(f"- {label}: a" for label in labels))
+    n_lines = -(-MAX_SPANS // n_words)
+    assert len(parsed.spans) == n_lines * n_words
+    assert parsed.queries == labels[:n_lines]
+    assert parsed.unplaced == {"too_many_spans": n_words - n_lines}
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome", "expected", "unplaced"),
+    [
+        ("- City: Lima\n- City: New", "cut_off", {"City": ["Lima"]}, {"cut_off": 1}),
+        ("- City: Lima\n- Date: no", "filtered", {"City": ["Lima"]}, {"cut_off": 1}),
+        ("- City: Lima\n", "cut_off", {"City": ["Lima"]}, {}),
+        ("- City: Lima", "ok", {"City": ["Lima"]}, {}),
+        ("", "cut_off", {}, {}),
+    ],
+)
+def test_the_last_line_of_an_answer_that_was_cut_off(
+    answer: str, outcome: str, expected: dict[str, list[str]], unplaced: dict[str, int]
+) -> None:
+    text = "She left Lima for New York. He said no."
+    given = Answer(answer, outcome)
+    assert answers(text, given) == expected
+    assert reasons(text, given) == unplaced
+    asked = parse_asked(NLP(text), given, ["City", "Date"])
+    assert (asked.queries, asked.unplaced) == ([*expected], unplaced)
 
 
 def test_ten_megabytes_are_read_and_counted() -> None:

@@ -3,7 +3,9 @@ from pathlib import Path
 import pytest
 from local_model import read_asked, write_config
 from metaie.spans import get_answers
-from metaie.teacher.pipeline import OUTCOME, Teacher
+from metaie.teacher.journal import Journal
+from metaie.teacher.pipeline import Teacher
+from metaie.teacher.prompt_task import OUTCOME
 
 SHIPPED = Path(__file__).parents[2] / "configs" / "teacher.cfg"
 
@@ -33,6 +35,43 @@ def test_outcomes_are_on_the_doc(tmp_path: Path) -> None:
     docs = list(teacher.annotate(["Ada.", "FAIL", "CUT Ada."]))
     assert [doc.user_data.get(OUTCOME) for doc in docs] == [None, "failed", "cut_off"]
     assert [doc.text for doc in docs] == ["Ada.", "FAIL", "CUT Ada."]
+    # The last line of what was cut off is not used.
+    assert [*get_answers(docs[0])] == ["Person", "Date"]
+    assert [*get_answers(docs[2])] == ["Person"]
+    assert teacher.nlp("FAIL").user_data[OUTCOME] == "failed"
+
+
+def test_a_text_of_any_length_is_asked(tmp_path: Path) -> None:
+    teacher = Teacher(write_config(tmp_path, journal=False))
+    (doc,) = teacher.annotate(["Ada " * 300_000])
+    assert len(doc) == 300_000
+
+
+def test_a_cache_of_spacy_llm_is_refused(tmp_path: Path) -> None:
+    path = write_config(tmp_path)
+    path.write_text(
+        path.read_text()
+        + '[components.llm.cache]\n@llm_misc = "spacy.BatchCache.v1"\n'
+        + f'path = "{tmp_path / "cache"}"\n'
+    )
+    with pytest.raises(ValueError, match=r"Leave out the `cache`.*metaie\.Journal\.v1"):
+        Teacher(path)
+
+
+def test_another_journal_takes_the_answers(tmp_path: Path) -> None:
+    teacher = Teacher(write_config(tmp_path))
+    assert teacher.journal
+    list(teacher.annotate(["Ada."]))
+    before = teacher.journal.path.read_bytes()
+    with teacher.recording_in(tmp_path / "part.jsonl"):
+        list(teacher.annotate(["Ada.", "Bob."]))
+    assert len(read_asked(tmp_path)) == 2
+    assert teacher.journal.path.read_bytes() == before
+    assert (tmp_path / "part.jsonl").read_bytes().count(b"\n") == 1
+    # The lock is free, and what is there is looked into.
+    with Journal(tmp_path / "part.jsonl", others=[teacher.journal.path]) as journal:
+        ada, bob, cleo = (next(teacher.make_prompts([text]))[0] for text in ("Ada.", "Bob.", "C."))
+        assert journal.find(ada) and journal.find(bob) and journal.find(cleo) is None
 
 
 def test_components_besides_the_teacher_do_their_work(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 So whatever asks a `metaie` component can ask a large model: extraction, schemas, evaluation.
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from thinc.types import Floats2d
 from ..decoding import TAGS, make_tags
 from ..queries import Query
 from ..spans import get_answers, set_queries
+from ..teacher.prompt_task import OUTCOME
 from .forward import Tagger
 
 
@@ -33,7 +35,7 @@ def build_llm_tagger(task: Any, model: Callable[[Iterable[Any]], Iterable[Any]])
             )
         return tag_queries(task, model, queries), lambda gradients: []
 
-    return Model("metaie_llm", forward, dims={"nO": len(TAGS)})
+    return Model("metaie_llm", forward, dims={"nO": len(TAGS)}, attrs={"asks_together": True})
 
 
 def tag_queries(
@@ -41,7 +43,7 @@ def tag_queries(
 ) -> list[Floats2d]:
     """The tags of each query, with a probability of 1; what the model leaves open is O.
 
-    Each window is asked all its labels together.
+    Each window is asked all its labels together. Warns of prompts that brought no whole answer.
     """
     by_window: dict[tuple[int, int, int], list[int]] = {}
     for i, query in enumerate(queries):
@@ -55,9 +57,19 @@ def tag_queries(
     responses = model(of_doc for of_doc, _ in prompts)
     answered: Iterable[Doc] = task.parse_responses((docs for _, docs in prompts), responses)
     tags: dict[int, Floats2d] = {}
+    outcomes: set[str] = set()
     for doc, numbers in zip(answered, by_window.values(), strict=True):
         answers = get_answers(doc, task.spans_key)
+        if outcome := doc.user_data.get(OUTCOME):
+            outcomes.add(outcome)
         for i in numbers:
             spans = [(span.start, span.end) for span in answers.get(queries[i].label, [])]
             tags[i] = make_tags(Query(doc, 0, len(doc), queries[i].label), spans)
+    if outcomes:
+        warnings.warn(
+            f"Some prompts brought no whole answer ({', '.join(sorted(outcomes))}): what they "
+            "asked counts as not found. With a journal before the model, the same command asks "
+            "those that failed again, and no others.",
+            stacklevel=2,
+        )
     return [tags[i] for i in range(len(queries))]

@@ -2,7 +2,8 @@
 
 A line is `- label: span`, or `- label: none` for a label that the text does not
 answer. Nothing that a model writes can raise here: what cannot be used is counted,
-by reason. Everything is a single scan, so that time grows with the answer's length.
+by reason. Everything is a single scan, and what is placed is bounded, so that time grows with
+the length of the answer.
 """
 
 from bisect import bisect_left, bisect_right
@@ -19,6 +20,11 @@ NUMBERING = ".)"
 WRAPPING = "\"'`*“”‘’«»"
 MAX_LABEL = 200  # characters
 MAX_LINES = 10_000
+# Placed by one answer, but for what its last line places: each line may place as many as the
+# text has words.
+MAX_SPANS = 10_000
+# Outcomes of answers whose last line may not be whole.
+CUT_SHORT = ("cut_off", "filtered")
 
 QUOTES_AND_DASHES = str.maketrans(
     {
@@ -68,9 +74,11 @@ def parse_answer(doc: Doc, answer: object, split: "SplitLabel | None" = None) ->
     split: how a line's label is told from its span; by default it may be any.
 
     Every occurrence of a span in the doc is marked, since the teacher copies words and
-    does not say which occurrence it means. A label with a span and with `none` has the
-    span. A label none of whose lines can be placed is not asked: that it has no answer
-    in the text is not known.
+    does not say which occurrence it means. The last line of an `Answer` that was cut short is
+    not used: "New" may be the beginning of "New York", and "no" that of "none".
+
+    A label with a span and with `none` has the span. A label none of whose lines can be placed
+    is not asked: that it has no answer in the text is not known.
     """
     parsed = Parsed()
     if not isinstance(answer, str):
@@ -83,7 +91,10 @@ def parse_answer(doc: Doc, answer: object, split: "SplitLabel | None" = None) ->
     seen: set[tuple[str, str | None]] = set()
     placed: dict[tuple[str, int, int], Span] = {}
     found_by: list[list[tuple[str, int, int]]] = []
-    for text in answer.split("\n"):
+    lines = answer.split("\n")
+    if getattr(answer, "outcome", "ok") in CUT_SHORT and lines.pop().strip():
+        parsed.lines = parsed.unplaced["cut_off"] = 1
+    for text in lines:
         if not text.strip():
             continue
         parsed.lines += 1
@@ -98,6 +109,9 @@ def parse_answer(doc: Doc, answer: object, split: "SplitLabel | None" = None) ->
         seen.add((line.label, line.span))
         if line.span is None:
             queries[line.label] = None
+            continue
+        if len(placed) >= MAX_SPANS:
+            parsed.unplaced["too_many_spans"] += 1
             continue
         spans = aligner.align(line.span)
         if isinstance(spans, str):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import tee
@@ -18,8 +19,6 @@ from thinc.api import Config
 from ..spans import SPANS_KEY
 from .journal import Journal
 
-OUTCOME = "metaie_outcome"
-FAILED = "failed"
 # Settings of models that say how fast and how long to ask, and not what is answered.
 PACE = (
     "backoff",
@@ -62,15 +61,25 @@ class Teacher:
                 f"{self.nlp.pipe_names}: no teacher, no annotation. See configs/teacher.cfg."
             )
         self.llm = components[0]
+        # The limit protects parsers. A text that is too long for the model is its affair.
+        self.nlp.max_length = sys.maxsize
+        self._check_cache(name)
+
+    def _check_cache(self, name: str) -> None:
+        """Raise ValueError for settings of spacy-llm's component that would have no effect here."""
+        for block in self.config["components"].values():
+            if block.get("factory") == "llm" and block.get("cache", {}).get("path"):
+                raise ValueError(
+                    f"Leave out the `cache` in {name}: it saves answers batch by batch, and loses "
+                    "those of the last one. Put metaie.Journal.v1 before the model instead; see "
+                    "configs/teacher.cfg."
+                )
 
     def annotate(self, texts: Iterable[str]) -> Generator[Doc, None, None]:
         """Yield a doc for each text, in order, lazily.
 
         spaCy's `nlp.pipe` hands a component its docs batch by batch, and a model that keeps
         many requests in flight would run dry at the end of each. So it gets the stream.
-
-        `doc.user_data["metaie_outcome"]` says what became of an answer that is not whole:
-        "empty", "refused", "cut_off", "filtered" or "failed".
         """
         docs: Iterator[Doc] = map(self.nlp.make_doc, texts)
         for _, pipe in self.nlp.pipeline:
@@ -156,13 +165,8 @@ def ask(llm: LLMWrapper, docs: Iterable[Doc]) -> Iterator[Doc]:
     """
     prompts, docs = make_prompts(llm, docs)
     answers = llm._model(prompts)
-    parsed, seen = tee(map(list, answers))
     try:
-        for doc, own in zip(llm.task.parse_responses(docs, parsed), seen, strict=True):
-            outcomes = {getattr(answer, "outcome", "ok") for answer in own} - {"ok"}
-            if outcomes:
-                doc.user_data[OUTCOME] = FAILED if FAILED in outcomes else min(outcomes)
-            yield doc
+        yield from llm.task.parse_responses(docs, map(list, answers))
     finally:
         # Whoever stops early leaves no request in flight.
         if hasattr(answers, "close"):

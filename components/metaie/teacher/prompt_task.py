@@ -13,6 +13,8 @@ from spacy.tokens import Doc
 from ..spans import SPANS_KEY, set_answers
 from .parsing import Parsed
 
+OUTCOME = "metaie_outcome"
+FAILED = "failed"
 UNPLACED = "metaie_unplaced"
 LINES = "metaie_lines"
 OVERLAPS = "metaie_overlaps"
@@ -56,14 +58,18 @@ class PromptTask:
         """The prompt for a text. Equal texts and values have equal prompts, always."""
         return self._compiled.render(text=text, mark=make_mark(text), **values)
 
-    def write(self, doc: Doc, parsed: Parsed) -> None:
-        """Write to the doc what its answer says, and to its `user_data` what was in the answer.
+    def write(self, doc: Doc, parsed: Parsed, answers: Iterable[Any]) -> None:
+        """Write to the doc what its answers say, and to its `user_data` what was in them.
 
         There, "metaie_lines" is the number of lines, "metaie_unplaced" how many of them could
         not be used, by reason, and "metaie_overlaps" how many spans gave way to longer ones of
-        the same label.
+        the same label. "metaie_outcome" is there where an answer is not whole: "empty",
+        "refused", "cut_off", "filtered" or "failed".
         """
         set_answers(doc, parsed.spans, parsed.queries, key=self.spans_key)
+        outcomes = {getattr(answer, "outcome", "ok") for answer in answers} - {"ok"}
+        if outcomes:
+            doc.user_data[OUTCOME] = FAILED if FAILED in outcomes else min(outcomes)
         doc.user_data[LINES] = parsed.lines
         doc.user_data[UNPLACED] = dict(sorted(parsed.unplaced.items()))
         doc.user_data[OVERLAPS] = parsed.overlaps

@@ -156,7 +156,7 @@ class QueriedLabels(PromptTask):
                 label for labels in groups for label in labels if label not in known
             ]
             total.spans.sort(key=lambda span: (span.start, span.end))
-            self.write(doc, total)
+            self.write(doc, total, given)
             yield doc
 
     def get_cfg(self) -> dict[str, Any]:

@@ -31,7 +31,7 @@ class ImportantInformation(PromptTask):
         for doc, response in zip(docs, responses, strict=True):
             if isinstance(response, list | tuple):
                 response = response[0] if len(response) == 1 else None
-            self.write(doc, parse_answer(doc, response))
+            self.write(doc, parse_answer(doc, response), [response])
             yield doc
 
 
