@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -46,6 +47,11 @@ HTML = b"<!DOCTYPE html><html><body><h1>Please sign in</h1></body></html>"
 def default_answer(prompt: str) -> str:
     """What is answered to a prompt: the same always, and another for another."""
     return f"- Answer: {hashlib.sha256(prompt.encode()).hexdigest()[:12]}"
+
+
+def hash_prompt(prompt: str) -> str:
+    """What a prompt goes by in the counts: the key that a journal has for it, too."""
+    return hashlib.sha256(prompt.encode()).hexdigest()
 
 
 def count_tokens(text: str) -> int:
@@ -85,8 +91,10 @@ class ChatServer:
         self.latency, self.jitter, self.key, self.seed = latency, jitter, key, seed
         self.retry_after = retry_after
         self.port = port
-        # What was done, by name; how often each prompt was asked; in which order; the bodies.
+        # What was done, by name; how often each prompt was answered, and asked; in which order;
+        # the last request.
         self.done: Counter[str] = Counter()
+        self.answered: Counter[str] = Counter()
         self.asked: Counter[str] = Counter()
         self.order: list[str] = []
         self.last_body: dict[str, Any] = {}
@@ -215,6 +223,7 @@ class ChatServer:
         """What was done so far, as JSON."""
         counts = {
             "done": dict(self.done),
+            "answered": {hash_prompt(prompt): n for prompt, n in self.answered.items()},
             "prompts": len(self.asked),
             "most_open": self.most_open,
             "prompt_tokens": self.prompt_tokens,
@@ -291,6 +300,7 @@ class ChatServer:
         return json.dumps(completion).encode()
 
     async def do_ok(self, writer: asyncio.StreamWriter, prompt: str) -> None:
+        self.answered[prompt] += 1
         await self.send(writer, 200, self.completion(prompt))
 
     async def do_parts(self, writer: asyncio.StreamWriter, prompt: str) -> None:
@@ -302,7 +312,7 @@ class ChatServer:
 
     async def do_odd_usage(self, writer: asyncio.StreamWriter, prompt: str) -> None:
         completion = json.loads(self.completion(prompt, usage=False))
-        completion["usage"] = {"prompt_tokens": -3, "completion_tokens": "many"}
+        completion["usage"] = {"prompt_tokens": -3, "completion_tokens": 10**30}
         await self.send(writer, 200, json.dumps(completion).encode())
 
     async def do_cut_off(self, writer: asyncio.StreamWriter, prompt: str) -> None:
@@ -394,6 +404,21 @@ class ChatServer:
     async def do_error_in_200(self, writer: asyncio.StreamWriter, prompt: str) -> None:
         await self.send(writer, 200, b'{"error": {"message": "The upstream is down"}}')
 
+    async def do_odd_headers(self, writer: asyncio.StreamWriter, prompt: str) -> None:
+        headers = {"X-Served-By": "Köln", "Set-Cookie": "a=\x01b"}
+        await self.send(writer, 200, self.completion(prompt), headers=headers)
+
+    async def do_odd_date(self, writer: asyncio.StreamWriter, prompt: str) -> None:
+        headers = {"Retry-After": "Mon, 1 Jan 99999999999 00:00:00 GMT"}
+        await self.send_error(writer, 429, "Too many requests", "rate_limit", headers)
+
+    async def do_filtered_403(self, writer: asyncio.StreamWriter, prompt: str) -> None:
+        await self.send_error(writer, 403, "The prompt was filtered", "content_filter")
+
+    async def do_says_key(self, writer: asyncio.StreamWriter, prompt: str) -> None:
+        body = self.completion(prompt, self.last_headers.get("authorization", "no key"))
+        await self.send(writer, 200, body.replace(b"/", b"\\/"))
+
     async def do_echo(self, writer: asyncio.StreamWriter, prompt: str) -> None:
         sent = self.last_headers.get("authorization", "")
         await self.send(writer, 200, b"x" * 180 + sent.encode())
@@ -438,12 +463,18 @@ def main() -> None:
     parser.add_argument("--latency", type=float, default=0.0, help="seconds")
     parser.add_argument("--jitter", type=float, default=0.0, help="seconds")
     parser.add_argument("--fault", action="append", default=[], help="NAME=SHARE")
+    parser.add_argument("--answers", type=Path, help="JSON: the answers by prompt")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--port", type=int, default=0)
     args = parser.parse_args()
     faults = {name: float(share) for name, _, share in (f.partition("=") for f in args.fault)}
     server = ChatServer(
-        faults=faults, latency=args.latency, jitter=args.jitter, seed=args.seed, port=args.port
+        faults=faults,
+        answers=json.loads(args.answers.read_text()) if args.answers else None,
+        latency=args.latency,
+        jitter=args.jitter,
+        seed=args.seed,
+        port=args.port,
     )
     asyncio.run(server.serve(lambda: print(server.base_url, flush=True)))
 

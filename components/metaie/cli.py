@@ -361,7 +361,7 @@ def select_texts(
         typer.Option(help="The least sure, those that differ most, both, or any."),
     ] = "both",
     measure: Annotated[
-        Literal["entropy", "least_confidence", "margin", "max_entropy"],
+        Literal["entropy", "least_confidence", "margin", "max_entropy", "total_entropy"],
         typer.Option(help="Of uncertainty: means over a text's tokens, or of its worst one."),
     ] = "entropy",
     max_queries: Annotated[

@@ -1,8 +1,9 @@
-"""How unsure a tagger is of a text: one number, whatever the text's length.
+"""How unsure a tagger is of a text, as one number.
 
 Settles and Craven (2008), "An analysis of active learning strategies for sequence labeling
-tasks", compare such measures; all of theirs grow with a text, and long ones would always win.
-Those here are means over its tokens, or of its most doubtful token, and lie in [0, 1].
+tasks", compare such measures. A sum over the tokens favours long texts, which have more to
+learn from and cost more to annotate; the others are means over the tokens, or of the most
+doubtful one, lie in [0, 1], and may favour very short ones.
 """
 
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from thinc.types import Floats2d
 
 from .decoding import TAGS, take_log
 
-Measure = Literal["entropy", "least_confidence", "margin", "max_entropy"]
+Measure = Literal["entropy", "least_confidence", "margin", "max_entropy", "total_entropy"]
 
 
 def get_token_entropies(probs: Floats2d) -> numpy.ndarray:
@@ -25,6 +26,11 @@ def get_token_entropies(probs: Floats2d) -> numpy.ndarray:
 def measure_entropy(probs: Floats2d) -> float:
     """The mean entropy of tokens: Settles and Craven's token entropy."""
     return float(get_token_entropies(probs).mean())
+
+
+def measure_total_entropy(probs: Floats2d) -> float:
+    """The sum of the tokens' entropies: Settles and Craven's total token entropy."""
+    return float(get_token_entropies(probs).sum())
 
 
 def measure_least_confidence(probs: Floats2d) -> float:
@@ -52,4 +58,5 @@ MEASURES: dict[Measure, Callable[[Floats2d], float]] = {
     "least_confidence": measure_least_confidence,
     "margin": measure_margin,
     "max_entropy": measure_max_entropy,
+    "total_entropy": measure_total_entropy,
 }

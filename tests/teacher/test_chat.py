@@ -161,6 +161,7 @@ def test_another_servers_key_and_account_are_not_sent(
         ("huge_gzip", "too_large"),
         ("bad_gzip", "connection"),
         ("no_http", "connection"),
+        ("odd_date", "rate_limit"),
     ],
 )
 def test_what_goes_wrong_is_tried_again(fault: str, reason: str) -> None:
@@ -205,6 +206,8 @@ def test_a_prompt_that_fails_each_time_is_no_crash(fault: str, reason: str, erro
         ("cut_off", "cut_off", "- City: Lon", None),
         ("filtered", "filtered", "", "content filter"),
         ("filtered_prompt", "filtered", "", "The prompt was filtered"),
+        ("filtered_403", "filtered", "", "The prompt was filtered"),
+        ("odd_headers", "ok", default_answer("b"), None),
         ("too_long", "failed", "", "maximum context length"),
         ("bad_request", "failed", "", "Unsupported parameter"),
         ("parts", "ok", "- A: b", None),
@@ -288,6 +291,60 @@ def test_the_key_is_nowhere(
     assert KEY not in str(vars(chat))
 
 
+@pytest.mark.parametrize("key", ["none", "content", "ollama"])
+def test_a_key_that_is_no_secret_does_not_spoil_answers(
+    key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_KEY", key)
+    with ChatServer(answers={"a": f"- Date: none\n- Tool: {key}"}) as server:
+        assert ask(make(server, api_key_env="TEST_KEY"), "a") == [f"- Date: none\n- Tool: {key}"]
+
+
+def test_a_key_that_comes_back_in_an_answer(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TEST_KEY", "sk-slash/ed-0123456789")
+    with ChatServer({"a": ["says_key"]}) as server:
+        journal = Journal(tmp_path / "journal.jsonl", make(server, api_key_env="TEST_KEY"))
+        assert ask(journal, "a") == ["Bearer ***"]
+    assert "0123456789" not in (tmp_path / "journal.jsonl").read_text()
+
+
+def test_answers_are_recorded_as_they_come_and_not_at_their_turn(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    prompts = numbered(100)
+    with ChatServer({prompts[3]: ["hang", "ok"]}) as server:
+        taken: list[str] = []
+        docs = ([prompt] for prompt in prompts if not taken.append(prompt))  # type: ignore[func-returns-value]
+        stream: Any = Journal(path, make(server, concurrency=4))(docs)
+        assert [next(stream) for _ in range(3)] == [[default_answer(p)] for p in prompts[:3]]
+        # The fourth hangs; what has overtaken it is in the journal.
+        wait_until(lambda: path.read_bytes().count(b"\n") == len(taken) - 1)
+        assert len(taken) > 4
+        stream.close()
+        assert ask(Journal(path, make(server)), *prompts) == [default_answer(p) for p in prompts]
+        assert server.done["ok"] == 100
+        # Read in the other order, for what came late.
+        assert ask(Journal(path), *prompts[::-1]) == [default_answer(p) for p in prompts[::-1]]
+
+
+def test_a_journal_that_cannot_be_written_ends_the_stream(tmp_path: Path) -> None:
+    def refuse(prompt: str, answer: Answer) -> Answer:
+        raise OSError("the disk is full")
+
+    with ChatServer() as server, pytest.raises(OSError, match="the disk is full"):
+        list(make(server).ask([["a"], ["b"]], refuse))
+
+
+def test_tools_count_for_the_budget() -> None:
+    tools = [{"type": "function", "function": {"name": "x" * 10_000}}]
+    with ChatServer() as server:
+        chat = make(server, budget=Budget(tokens=9_000), max_tokens=10, extra_body={"tools": tools})
+        with pytest.raises(BudgetReached, match="may take up to 10,"):
+            ask(chat, "a")
+        assert not server.asked
+
+
 def test_prompts_are_taken_no_further_than_the_look_ahead(server: ChatServer) -> None:
     taken = []
 
@@ -358,6 +415,22 @@ def test_prompts_that_end_in_an_error(server: ChatServer) -> None:
 
     with pytest.raises(KeyError, match="source"):
         list(make(server)(prompts()))
+
+
+def test_what_was_answered_before_the_source_failed_is_kept(
+    server: ChatServer, tmp_path: Path
+) -> None:
+    def prompts() -> Iterator[list[str]]:
+        yield from ([prompt] for prompt in numbered(10))
+        wait_until(lambda: server.done["ok"] == 10)
+        raise KeyError("source")
+
+    journal = Journal(tmp_path / "journal.jsonl", make(server))
+    with pytest.raises(KeyError, match="source"):
+        list(journal(prompts()))
+    assert journal.find("prompt 9") == default_answer("prompt 9")
+    assert ask(journal, *numbered(10)) == [default_answer(prompt) for prompt in numbered(10)]
+    assert server.done["ok"] == 10
 
 
 def test_where_another_loop_runs(server: ChatServer) -> None:

@@ -295,7 +295,9 @@ def test_a_record_cut_off_anywhere_costs_itself_alone(data: st.DataObject) -> No
         with Journal(path, model) as journal:
             assert path.read_bytes() == whole[:cut]
             assert ask(journal, *prompts) == [prompt.upper() for prompt in prompts]
-        assert model.asked == prompts[whole[:cut].count(b"\n") :]
+        # One that lacks nothing but its newline is whole.
+        n_whole = whole[:cut].count(b"\n") + (whole[cut : cut + 1] == b"\n")
+        assert model.asked == prompts[n_whole:]
         assert [row["prompt_sha256"] for row in rows(path)] == list(map(hash_prompt, prompts))
         assert path.read_bytes().startswith(whole[: whole[:cut].rfind(b"\n") + 1])
 
@@ -304,7 +306,7 @@ def test_a_missing_prompt_without_a_model(path: Path) -> None:
     ask(Journal(path, Upper()), "a")
     with pytest.raises(ValueError, match="No answer is recorded") as caught:
         ask(Journal(path), "a", "unknown")
-    for part in (hash_prompt("unknown"), str(path), "1 answers", "[components.llm.model.model]"):
+    for part in (hash_prompt("unknown"), str(path), "1 records", "[components.llm.model.model]"):
         assert part in str(caught.value)
 
 
@@ -364,15 +366,31 @@ def test_answers_with_any_characters(path: Path) -> None:
         ([["A"]], "1 answers to 2"),
         ([], "0 answers to 2"),
         ([["A"], ["B"], ["C"]], "3 answers to 2"),
-        ([[None]], "NoneType"),
-        ([[]], "list"),
+        ([[None]], r"no list with a string, but \[None\]"),
+        ([[]], r"no list with a string, but \[\]"),
+        (["A", "B"], "no list with a string, but 'A'"),
+        ({"message": "The model is overloaded", "code": 3}, "no answers, but {'message'"),
     ],
 )
-def test_a_model_that_breaks_the_rules_is_an_error(
-    path: Path, answers: list[list[Any]], message: str
-) -> None:
+def test_a_model_that_breaks_the_rules_is_an_error(path: Path, answers: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ask(Journal(path, lambda prompts: answers if list(prompts) else []), "a", "b")
+
+
+def test_what_could_not_be_read_again_is_not_recorded(path: Path) -> None:
+    journal = Journal(path, lambda prompts: ([Answer(p, "ok", 10**30, 1)] for (p,) in prompts))
+    with pytest.raises(ValueError, match="not JSON"):
+        ask(journal, "a")
+    assert not path.exists()
+    journal.close()
+    assert ask(Journal(path, Upper()), "a") == ["A"]
+
+
+def test_the_models_context_length_is_seen_through_the_journal(path: Path) -> None:
+    model = Upper()
+    assert Journal(path, model).context_length is None
+    model.context_length = 4096  # type: ignore[attr-defined]
+    assert Journal(path, model).context_length == 4096
 
 
 def test_a_model_that_takes_no_prompt_is_an_error(path: Path) -> None:

@@ -29,6 +29,7 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
         ({"retry-after": "Fri, 02 Jan 2026 03:03:15 GMT"}, 0),
         ({"retry-after": "Fri, 02 Jan 2027 03:04:15 GMT"}, MAX_RETRY_AFTER),
         ({"retry-after": "Fri, 99 Jan 2026 03:04:15 GMT"}, None),
+        ({"retry-after": "Mon, 1 Jan 99999999999 00:00:00 GMT"}, None),
     ],
 )
 def test_what_a_server_asks_for(headers: dict[str, str], seconds: float | None) -> None:

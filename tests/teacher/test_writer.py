@@ -3,6 +3,9 @@ import multiprocessing
 import os
 import resource
 import signal
+import subprocess
+import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -118,6 +121,71 @@ def test_a_fork_may_read_and_not_write(path: Path) -> None:
     assert run(use_after_fork, journal) == 0
     assert [list(answers) for answers in journal([["a"], ["c"]])] == [["A"], ["C"]]
     assert run(refuse, path) == 0
+
+
+def append(path: Path) -> None:
+    writer = JournalWriter(JournalIndex(path))
+    writer.append(make_line("child"))
+    writer.close()
+
+
+def test_a_fork_during_a_slow_sync_is_not_held_up(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    sync = os.fsync
+
+    def wait(descriptor: int) -> None:
+        begun.set()
+        assert go_on.wait(60)
+        sync(descriptor)
+
+    writer = JournalWriter(JournalIndex(path))
+    monkeypatch.setattr(os, "fsync", wait)
+    writer.append(make_line("a"))
+    assert begun.wait(30 * SYNC_SECONDS)
+    writer.append(make_line("b"))  # nor is who appends
+    monkeypatch.setattr(os, "fsync", sync)
+    child = FORK.Process(target=append, args=(tmp_path / "other.jsonl",))
+    child.start()
+    child.join(30)
+    go_on.set()
+    child.kill()
+    assert child.exitcode == 0
+    writer.close()
+    assert path.read_bytes() == make_line("a") + make_line("b")
+
+
+def test_a_process_that_ends_syncs_first(path: Path) -> None:
+    code = (
+        "import os, sys, pathlib\n"
+        "from metaie.teacher.journal import Journal\n"
+        "journal = Journal(pathlib.Path(sys.argv[1]), lambda prompts: ([p] for [p] in prompts))\n"
+        "stream = journal([['a'], ['b']])\n"
+        "next(stream)\n"
+        "sync = os.fsync\n"
+        "os.fsync = lambda descriptor: print(os.readlink(f'/proc/self/fd/{descriptor}'))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
+    )
+    assert str(path) in done.stdout.split("\n")
+
+
+def test_a_last_line_without_a_newline_is_kept(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_bytes(make_line("a") + make_line("b").rstrip())
+    with JournalIndex(path) as index:
+        assert index.find(hash_prompt("b"))
+        writer = JournalWriter(index)
+        writer.append(make_line("c"))
+        writer.close()
+        assert path.read_bytes() == b"".join(map(make_line, "abc"))
+        assert all(index.find(hash_prompt(prompt)) for prompt in "abc")
+        with path.open("ab") as file:
+            file.write(b"broken\n")
+        with pytest.raises(ValueError, match="line 4 is not a record"):
+            index.catch_up()
 
 
 def fill_disk(path: Path) -> None:

@@ -1,8 +1,9 @@
 """A model of spacy-llm for any OpenAI-compatible chat endpoint, many requests at a time."""
 
+import json
 import os
 from collections import deque
-from collections.abc import Iterator, Sized
+from collections.abc import Callable, Iterator, Sized
 from concurrent.futures import Future
 from itertools import chain
 from time import monotonic
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 # Prompts taken from the stream, for each that is in flight: so many may overtake a slow one.
 LOOK_AHEAD = 4
+# Tokens.
+ROOM = 256
 OWN = ("messages", "model", "n", "stream")
 
 
@@ -79,6 +82,7 @@ class Chat:
         if max_tokens is not None:
             self.settings["max_tokens"] = max_tokens
         self.settings.update(extra_body)
+        self._extra_bytes = len(json.dumps(extra_body).encode("utf-8")) if extra_body else 0
         limits = [self.settings.get(key) for key in ("max_tokens", "max_completion_tokens")]
         self._max_completion = max((n for n in limits if type(n) is int), default=0)
         if budget and not self._max_completion:
@@ -110,20 +114,32 @@ class Chat:
         return self._answer(prompts)
 
     def _answer(self, prompts: Iterable[Iterable[str]]) -> Iterator[list[str]]:
+        # How many come is known to whoever brings a list, and has a progress bar of his own.
+        disable = True if isinstance(prompts, Sized) else None
+        with tqdm(unit=" prompts", disable=disable, delay=1, leave=False) as progress:
+            for answers in self.ask(prompts):
+                progress.set_postfix_str(self._describe_progress(), refresh=False)
+                progress.update(len(answers))
+                yield answers
+
+    def ask(
+        self,
+        prompts: Iterable[Iterable[str]],
+        on_answer: Callable[[str, Answer], Answer] | None = None,
+    ) -> Iterator[list[str]]:
+        """As a call, without a progress bar.
+
+        on_answer: is given each prompt and its answer, in another thread, as soon as there is
+            one, which may be long before its turn; what it returns is handed over.
+        """
         docs = iter(prompts)
         first = next(docs, None)
         if first is None:
             return
         began = monotonic()
-        # How many come is known to whoever brings a list, and has a progress bar of his own.
-        disable = True if isinstance(prompts, Sized) else None
-        stream = self._open()
+        stream = self._open(on_answer)
         try:
-            with tqdm(unit=" prompts", disable=disable, delay=1, leave=False) as progress:
-                for answers in self._hand_over(stream, first, docs):
-                    progress.set_postfix_str(self._describe_progress(), refresh=False)
-                    progress.update(len(answers))
-                    yield answers
+            yield from self._hand_over(stream, first, docs)
         finally:
             stream.close()
             self._ledger.add_seconds(monotonic() - began)
@@ -161,7 +177,7 @@ class Chat:
                 yield from unasked
                 unasked.clear()
 
-    def _open(self) -> "Stream":
+    def _open(self, on_answer: Callable[[str, Answer], Answer] | None) -> "Stream":
         try:
             from .client import ChatClient
             from .stream import Stream
@@ -184,7 +200,10 @@ class Chat:
             max_tries=self.max_tries,
             backoff=self.backoff,
             max_completion=self._max_completion,
+            # Tools and schemas count as well, and some for what the server puts around it all.
+            overhead=ROOM + self._extra_bytes,
             max_failures_in_row=self.max_failures_in_row,
+            on_answer=on_answer,
         )
 
     def _read_key(self) -> str | None:

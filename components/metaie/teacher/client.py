@@ -5,6 +5,7 @@ Imported when a request is about to be sent: it needs the extra `metaie[chat]`.
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import aiohttp
@@ -23,6 +24,10 @@ TOO_LONG = ("context_length_exceeded", "exceed_context_size_error", "context len
 NO_CREDIT = ("insufficient_quota", "billing_hard_limit_reached")
 
 
+# Characters of a key that has to be kept out of answers.
+MIN_SECRET = 16
+
+
 class TooLarge(Exception):
     """A body that is longer than `MAX_BODY`."""
 
@@ -33,6 +38,8 @@ class BoundedClient(openai.DefaultAioHttpClient):
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
         """Send a request, and read its response. Raises TooLarge."""
         response = await super().send(request, **{**options, "stream": True})
+        # Nobody here has a session, and what one answer sets must not spoil other requests.
+        self.cookies.clear()
         try:
             body = bytearray()
             async for chunk in response.aiter_bytes():
@@ -41,11 +48,11 @@ class BoundedClient(openai.DefaultAioHttpClient):
                     raise TooLarge
         finally:
             await response.aclose()
-        # The body is unpacked already.
+        # The body is unpacked already. Bytes, since a server may write any into its headers.
         headers = [
             (name, value)
-            for name, value in response.headers.multi_items()
-            if name not in ("content-encoding", "content-length", "transfer-encoding")
+            for name, value in response.headers.raw
+            if name.lower() not in (b"content-encoding", b"content-length", b"transfer-encoding")
         ]
         return httpx2.Response(
             response.status_code, headers=headers, content=bytes(body), request=request
@@ -120,7 +127,8 @@ class ChatClient:
         except TooLarge:
             message = f"the answer is larger than {MAX_BODY:,} bytes"
             raise RequestFailed("too_large", message, billed=True) from None
-        except (openai.APIConnectionError, httpx2.HTTPError, aiohttp.ClientError) as err:
+        except Exception as err:
+            # Whatever a server makes the client's parts raise, one request must not end all.
             # What the client itself says is "Connection error", or a timeout where there is none.
             causes = list_causes(err)
             said = self._redact(str(causes[-1]) or type(causes[-1]).__name__)
@@ -128,10 +136,11 @@ class ChatClient:
             message = f"the connection failed: {said}"
             raise RequestFailed("connection", message, billed=not unsent) from None
         else:
-            # Before anything is quoted: a server that repeats the key must not spread it.
-            content = response.content.replace(self._key.encode(), b"***") if self._key else None
             content_type = response.headers.get("content-type", "")
-            return read_completion(content or response.content, content_type)
+            with suppress(RequestFailed):
+                return self._clean(read_completion(response.content, content_type))
+            # Again, since the error quotes a part of what the server sent: it may be the key's.
+            return read_completion(self._hide_key(response.text).encode("utf-8"), content_type)
         # Here, so that no traceback shows the server's error, which may repeat the key.
         return self._read_error(refused)
 
@@ -142,6 +151,9 @@ class ChatClient:
         codes = f"{err.code} {err.type} {body.get('innererror')}"
         said = self._redact(err.message)
         message = f"the server answered {status}: {said}"
+        # Some servers turn away what a filter catches with 403, as they do a key.
+        if 400 <= status < 500 and any(code in codes for code in FILTERED):
+            return Answer("", "filtered", 0, 0, said)  # turned away before it cost anything
         if status in (401, 403):
             # The server's words are left out: they may repeat a part of the key.
             advice = (
@@ -170,13 +182,28 @@ class ChatClient:
                 message,
                 retry_after=read_retry_after(err.response.headers),
             )
-        if any(code in codes for code in FILTERED):
-            return Answer("", "filtered", 0, 0, said)  # turned away before it cost anything
         too_long = any(code in f"{codes} {said}" for code in TOO_LONG)
         raise RequestFailed("too_long" if too_long else "bad_request", message, retry=False)
 
+    def _clean(self, answer: Answer) -> Answer:
+        """The answer without the key, should a server or a model repeat it."""
+        # What is as short as "none" or "ollama" is no secret, and may well be in an answer.
+        if self._key is None or len(self._key) < MIN_SECRET:
+            return answer
+        error = None if answer.error is None else self._hide_key(answer.error)
+        tokens = answer.prompt_tokens, answer.completion_tokens
+        return Answer(self._hide_key(answer), answer.outcome, *tokens, error)
+
+    def _hide_key(self, text: str) -> str:
+        if self._key is None:
+            return text
+        # As it is, and as JSON may write it.
+        for key in (self._key, self._key.replace("/", "\\/")):
+            text = text.replace(key, "***")
+        return text
+
     def _redact(self, text: str) -> str:
-        text = text.replace(self._key, "***") if self._key else text
+        text = self._hide_key(text)
         return text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}…"
 
 

@@ -6,6 +6,8 @@ from typing import Any
 from .answer import Answer
 
 MAX_QUOTED = 200  # characters
+# Of one answer. JSON has numbers that no journal could hold.
+MAX_TOKENS = 2**53
 
 
 class RunStopped(ValueError):
@@ -95,7 +97,7 @@ def clean(text: str) -> str:
 
 def read_count(value: object) -> int | None:
     """A number of tokens; None for anything else."""
-    return value if type(value) is int and value >= 0 else None
+    return value if type(value) is int and 0 <= value < MAX_TOKENS else None
 
 
 def quote(body: bytes) -> str:

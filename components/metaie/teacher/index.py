@@ -19,7 +19,7 @@ import numpy
 from tqdm import tqdm
 
 from ..rows import BadRow
-from .record import explain, parse_record, scan_lines, warn_of_cut_off
+from .record import explain, is_cut_off, parse_record, scan_lines, warn_of_cut_off
 
 # A journal is indexed so fast that only one of so many bytes is worth a file: it takes a
 # fraction of a second.
@@ -47,7 +47,8 @@ class JournalIndex:
     file_from: how many bytes that are in no file yet are worth one.
 
     Attributes:
-    end: how many of its bytes are whole lines; all these are indexed.
+    end: how many of its bytes are whole lines, the last perhaps but for its newline; all
+        these are indexed.
     records: how many records that is, duplicates included.
 
     Raises ValueError, naming the line, if one is not a record. A last line that was cut
@@ -93,6 +94,13 @@ class JournalIndex:
         """Let go of the files. The index is of no use afterwards."""
         self._db.close()
         self._close_journal()
+
+    @property
+    def lacks_newline(self) -> bool:
+        """Whether the last line does, and another must not follow it just so."""
+        if self._journal is None or not self.end:
+            return False
+        return os.pread(self._journal, 1, self.end - 1) != b"\n"
 
     def find(self, key: str) -> dict[str, Any] | None:
         """The first record of a prompt's key; None if there was none when last caught up."""
@@ -165,7 +173,7 @@ class JournalIndex:
             ) as progress,
         ):
             for number, offset, line in scan_lines(file, end, lines):
-                if not line.endswith(b"\n"):
+                if is_cut_off(line):
                     if self._warned_at != number:
                         self._warned_at = number
                         warn_of_cut_off(self.path, number, line)
@@ -176,7 +184,8 @@ class JournalIndex:
                     except BadRow as err:
                         raise explain(err, self.path, number, line) from None
                     offsets.append(offset)
-                end, lines = offset + len(line), number
+                # One that lacks its newline goes on with the next.
+                end, lines = offset + len(line), number - (not line.endswith(b"\n"))
                 if len(keys) == CHUNK:
                     self._insert(keys, offsets, end, lines)
                     keys, offsets = array("q"), array("q")

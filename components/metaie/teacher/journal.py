@@ -7,8 +7,10 @@ a prompt counts.
 """
 
 import os
+import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Iterable, Self  # noqa: UP035  spacy-llm compares hints with typing's own
 
@@ -69,6 +71,8 @@ class Journal:
 
     def _open(self) -> None:
         self._pid = os.getpid()
+        # A model may hand over answers in a thread of its own.
+        self._lock = threading.RLock()
         self._index = JournalIndex(self.path)
         self._others = [JournalIndex(other) for other in self.others]
         self._writer: JournalWriter | None = None
@@ -91,6 +95,11 @@ class Journal:
         settings = self.path, self.model, self.teacher, self.batch_size, self.others
         return type(self), settings
 
+    @property
+    def context_length(self) -> int | None:
+        """That of the model, which spacy-llm's tasks cut long docs by."""
+        return getattr(self.model, "context_length", None)
+
     def find(self, prompt: str) -> Answer | None:
         """What is recorded for a prompt, or None. Nobody is asked.
 
@@ -101,8 +110,9 @@ class Journal:
     def __call__(self, prompts: Iterable[Iterable[str]]) -> Iterable[Iterable[str]]:
         """Yield the responses of each doc's prompts, in order, lazily.
 
-        Responses are `Answer`s. A new one is in the journal before it is yielded; one that
-        failed is not recorded, and so asked again another time. Equal prompts are asked once.
+        Responses are `Answer`s. A new one is in the journal before it is yielded, and one of
+        `metaie.Chat.v1` as soon as it is there; one that failed is not recorded, and so asked
+        again another time. Equal prompts are asked once.
 
         Raises ValueError for a prompt that is not recorded when there is no model,
         JournalLocked for one when another process is writing.
@@ -111,8 +121,8 @@ class Journal:
             yield from Replay(
                 prompts,
                 find=self._look_up,
-                record=self.record,
-                model=self.model,
+                record=self._record,
+                model=self._ask,
                 name=self.teacher,
                 batch_size=self.batch_size,
             )
@@ -120,12 +130,19 @@ class Journal:
             if self._writer is not None:
                 self._writer.sync()
 
+    @property
+    def _ask(self) -> LLM | None:
+        """The model, or what has it hand over each answer to be recorded at once."""
+        ask = getattr(self.model, "ask", None)
+        return partial(ask, on_answer=self._record_early) if ask else self.model
+
     def _find_recorded(self, key: str) -> Answer | None:
         if self._pid != os.getpid():
             self._open()  # after a fork, database and lock are the parent's
-        for index in (self._index, *self._others):
-            if (row := index.find(key)) is not None:
-                return make_answer(row)
+        with self._lock:
+            for index in (self._index, *self._others):
+                if (row := index.find(key)) is not None:
+                    return make_answer(row)
         return None
 
     def _look_up(self, key: str, prompt: str) -> Answer | None:
@@ -134,27 +151,37 @@ class Journal:
             if self.model is not None:
                 self._start_writing()  # before anything is paid for
             # Another process may have recorded it.
-            answer = self._find_recorded(key) if self._index.catch_up() else None
+            with self._lock:
+                answer = self._find_recorded(key) if self._index.catch_up() else None
         if answer is None and self.model is None:
+            names = " and ".join(repr(str(path)) for path in (self.path, *self.others))
+            total = sum(index.records for index in (self._index, *self._others))
             raise ValueError(
                 f"No answer is recorded for the prompt with SHA-256 {key}, which ends "
-                f"{prompt[-60:]!r}; {str(self.path)!r} has {len(self._index):,} answers. "
+                f"{prompt[-60:]!r}; {names} has {total:,} records. "
                 "The text or the template differs from what was recorded: restore it, or "
                 "configure a model in [components.llm.model.model] to ask."
             )
         return answer
 
     def _start_writing(self) -> JournalWriter:
+        assert self._pid == os.getpid(), "a forked process writes with its parent's lock"
         if self._writer is None:
             self._writer = JournalWriter(self._index)
         return self._writer
 
-    def record(self, key: str, answer: Answer) -> Answer:
+    def _record_early(self, prompt: str, answer: Answer) -> Answer:
+        return self._record(hash_prompt(prompt), answer)
+
+    def _record(self, key: str, answer: Answer) -> Answer:
         """Append an answer to the journal, unless it failed. Returns it as it is replayed."""
         answer = make_storable(answer)
-        if answer.outcome != "failed":
-            time = datetime.now(UTC).isoformat(timespec="seconds")
-            self._start_writing().append(format_record(key, answer, self.teacher, time))
+        if answer.outcome == "failed":
+            return answer
+        with self._lock:
+            if self._index.find(key) is None:  # it may have been recorded as soon as it was there
+                time = datetime.now(UTC).isoformat(timespec="seconds")
+                self._start_writing().append(format_record(key, answer, self.teacher, time))
         return answer
 
 

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from ..rows import BadRow
 from .journal_copy import new_file
-from .record import parse_record, scan_lines
+from .record import is_cut_off, parse_record, scan_lines
 from .seen import SeenKeys
 
 
@@ -30,7 +30,7 @@ class Problem:
 def check_journal(path: Path, repaired: Path | None = None) -> Iterator[Problem]:
     """Yield the problems of a journal's lines, in order.
 
-    repaired: a new file for all lines without a problem, just as they are.
+    repaired: a new file for all lines without a problem.
 
     Raises FileNotFoundError, or FileExistsError if there is a repaired one already.
     """
@@ -55,12 +55,12 @@ def check_journal(path: Path, repaired: Path | None = None) -> Iterator[Problem]
             if problem is not None:
                 yield problem
             elif copy is not None and not line.isspace():
-                copy.write(line)
+                copy.write(line.rstrip(b"\n") + b"\n")
 
 
 def find_problem(number: int, line: bytes, seen: SeenKeys) -> Problem | None:
     """What is wrong with a line, if anything. Keys that are right are added to `seen`."""
-    if not line.endswith(b"\n"):
+    if is_cut_off(line):
         return Problem(number, "cut off", f"{len(line):,} bytes without an end: {line[:80]!r}")
     if line.isspace():
         return None

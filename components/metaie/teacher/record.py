@@ -23,14 +23,19 @@ def hash_prompt(prompt: str) -> str:
 
 
 def format_record(key: str, answer: Answer, teacher: str, time: str) -> bytes:
-    """A record as a line, with its end. What is not known of an answer is left out."""
+    """A record as a line, with its end. What is not known of an answer is left out.
+
+    Raises BadRow if it could not be read again.
+    """
     row = {"prompt_sha256": key, "response": str(answer), "teacher": teacher, "time": time}
     if answer.outcome != "ok":
         row["outcome"] = answer.outcome
     for name in (*TOKENS, "error"):
         if (value := getattr(answer, name)) is not None:
             row[name] = value
-    return json.dumps(row, ensure_ascii=False).encode("utf-8") + b"\n"
+    line = json.dumps(row, ensure_ascii=False).encode("utf-8") + b"\n"
+    parse_record(line)  # what cannot be read again must not get into a journal
+    return line
 
 
 def parse_record(line: bytes) -> dict[str, Any]:
@@ -78,7 +83,7 @@ def scan_lines(
     offset: where to begin, in bytes.
     number: how many lines are before it.
 
-    The last line may lack its end: then it was cut off.
+    The last line may lack its end; see `is_cut_off`.
     """
     file.seek(offset)
     for line in file:
@@ -98,13 +103,24 @@ def read_records(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
         raise FileNotFoundError(f"There is no journal at {str(path)!r}.")
     with path.open("rb") as file:
         for number, _, line in scan_lines(file):
-            if not line.endswith(b"\n"):
+            if is_cut_off(line):
                 warn_of_cut_off(path, number, line)
             elif not line.isspace():
                 try:
-                    yield line, parse_record(line)
+                    yield line.rstrip(b"\n") + b"\n", parse_record(line)
                 except BadRow as err:
                     raise explain(err, path, number, line) from None
+
+
+def is_cut_off(line: bytes) -> bool:
+    """Whether a line lacks its end, and more than that: a part of an object is no JSON."""
+    if line.endswith(b"\n"):
+        return False
+    try:
+        parse_record(line)
+    except BadRow:
+        return True
+    return False
 
 
 def explain(err: BadRow, path: Path, number: int, line: bytes) -> ValueError:

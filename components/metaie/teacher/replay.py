@@ -5,7 +5,7 @@ flight is never out of work, while the docs leave in order.
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from .answer import Answer
@@ -111,7 +111,10 @@ class Replay:
         if self._responses is None:
             assert self._model is not None
             self._n_taken = self._n_given = 0
-            self._responses = iter(self._model(self._feed()))
+            given = self._model(self._feed())
+            if isinstance(given, str | Mapping):
+                raise ValueError(f"The model {self._name!r} gave no answers, but {given!r:.80}")
+            self._responses = iter(given)
         response = next(self._responses, END)
         if response is END:
             self._responses = None
@@ -121,14 +124,13 @@ class Replay:
         self._n_given += 1
         if not self._asked:
             raise self._make_error()
-        if isinstance(response, list | tuple) and response:
-            response = response[0]
-        if not isinstance(response, str):
+        # A string alone is no answer: iterated over, an error in a dict gives its keys.
+        text = response[0] if isinstance(response, list | tuple) and response else None
+        if not isinstance(text, str):
             raise ValueError(
-                f"The model {self._name!r} gave {type(response).__name__} instead of a string: "
-                f"{response!r:.80}"
+                f"The model {self._name!r} gave no list with a string, but {response!r:.80}"
             )
-        answer = response if isinstance(response, Answer) else Answer(response)
+        answer = text if isinstance(text, Answer) else Answer(text)
         # It stays among what was asked until it is recorded.
         key = self._asked[0]
         self._answers[key] = self._record(key, answer)

@@ -36,11 +36,11 @@ def read_retry_after(headers: Mapping[str, str], now: datetime | None = None) ->
     if wait is None and value is not None:
         try:
             date = parsedate_to_datetime(value)
-        except ValueError:
+            if date.tzinfo is None:
+                date = date.replace(tzinfo=UTC)
+            wait = (date - (now or datetime.now(UTC))).total_seconds()
+        except (ValueError, OverflowError):
             return None
-        if date.tzinfo is None:
-            date = date.replace(tzinfo=UTC)
-        wait = (date - (now or datetime.now(UTC))).total_seconds()
     return None if wait is None else min(max(wait, 0.0), MAX_RETRY_AFTER)
 
 

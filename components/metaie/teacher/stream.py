@@ -3,6 +3,7 @@
 import asyncio
 import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 
@@ -13,6 +14,8 @@ from .completion import RequestFailed, RunStopped
 from .ledger import Ledger
 from .retry import get_backoff
 
+OnAnswer = Callable[[str, Answer], Answer]
+
 
 class Stream:
     """Sends prompts by a `ChatClient`, some at a time, and again where that may help.
@@ -21,8 +24,11 @@ class Stream:
     max_tries: of a prompt.
     backoff: seconds to wait after the first try, at most; then twice as long each time.
     max_completion: the most tokens of an answer, as far as known.
+    overhead: the most tokens that each request has beside its prompt.
     max_failures_in_row: prompts that fail one after the other until the run stops; None
         never stops.
+    on_answer: is given each prompt and its answer, in the loop's thread, as soon as there is
+        one; what it returns is handed over.
 
     The loop runs in a thread, so that a stream can be read where another loop runs, as in
     Jupyter, and goes on while its reader does something else. It must be closed.
@@ -37,11 +43,14 @@ class Stream:
         max_tries: int,
         backoff: float,
         max_completion: int,
+        overhead: int,
         max_failures_in_row: int | None,
+        on_answer: OnAnswer | None,
     ) -> None:
         self._client, self._ledger = client, ledger
         self._max_tries, self._backoff = max_tries, backoff
-        self._max_completion, self._max_failures_in_row = max_completion, max_failures_in_row
+        self._max_completion, self._overhead = max_completion, overhead
+        self._max_failures_in_row, self._on_answer = max_failures_in_row, on_answer
         self.stopped: Exception | None = None
         self._in_flight = 0
         self._slots = asyncio.Semaphore(concurrency)
@@ -79,9 +88,15 @@ class Stream:
         await self._client.close()
 
     async def _ask(self, prompt: str) -> Answer | None:
+        answer = await self._try(prompt)
+        if answer is not None and self._on_answer is not None:
+            answer = self._on_answer(prompt, answer)
+        return answer
+
+    async def _try(self, prompt: str) -> Answer | None:
         # A lone surrogate is no character, and could not be sent.
         prompt = prompt.encode("utf-8", "replace").decode("utf-8")
-        most = Tokens(bound_tokens(prompt), self._max_completion)
+        most = Tokens(bound_tokens(prompt) + self._overhead, self._max_completion)
         async with self._slots:
             for tries in range(1, self._max_tries + 1):
                 if not await self._enter(most):
@@ -164,8 +179,5 @@ class Stream:
 
 
 def bound_tokens(prompt: str) -> int:
-    """More tokens than the prompt can have: a token is a byte or more.
-
-    With some for what the server puts around it.
-    """
-    return len(prompt.encode("utf-8")) + 256
+    """More tokens than a text can have: a token is a byte or more."""
+    return len(prompt.encode("utf-8"))

@@ -3,9 +3,10 @@
 import os
 import threading
 import weakref
+from contextlib import suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from .index import JournalIndex
 
@@ -14,6 +15,16 @@ from .index import JournalIndex
 SYNC_SECONDS = 1.0
 # Two journals of one process may have the same file.
 _WRITING = threading.RLock()
+
+
+def _renew_lock() -> None:
+    global _WRITING
+    _WRITING = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    # Another thread may hold it while a process forks, and would never release it in the child.
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 class JournalLocked(OSError):
@@ -45,8 +56,10 @@ class JournalWriter:
                 "give this one a journal of its own and merge the two afterwards "
                 "(`python -m metaie journal merge`). Any number may read it at the same time."
             ) from None
-        self._release = weakref.finalize(self, lock.release)
+        # At the end of the process, too.
+        self._finish = weakref.finalize(self, _finish, self.path, lock, os.getpid())
         self._timer: threading.Timer | None = None
+        self._timing, self._syncing = threading.Lock(), threading.Lock()
         self._failure: OSError | None = None
 
     def append(self, line: bytes) -> None:
@@ -60,33 +73,39 @@ class JournalWriter:
             with self.path.open("ab", buffering=0) as file:
                 if os.fstat(file.fileno()).st_size > self.index.end:
                     file.truncate(self.index.end)
+                if self.index.lacks_newline:
+                    line = b"\n" + line
                 rest = memoryview(line)
                 while rest:
                     rest = rest[file.write(rest) :]
+            with self._timing:
+                if self._timer is None:
+                    self._timer = threading.Timer(SYNC_SECONDS, self._sync_later)
+                    self._timer.daemon = True
+                    self._timer.start()
             self.index.catch_up()
-            if self._timer is None:
-                self._timer = threading.Timer(SYNC_SECONDS, self._sync_later)
-                self._timer.daemon = True
-                self._timer.start()
             self._raise_failure()
 
     def sync(self) -> None:
         """Wait until what was appended is on the disk. Raises OSError if it cannot be."""
-        with _WRITING:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
+        # Not under the lock of those who append, who need not wait for the disk, nor the disk
+        # for an index that is being saved.
+        with self._syncing:
+            with self._timing:
+                timer, self._timer = self._timer, None
+            if timer is not None:
+                timer.cancel()
                 # A new file is lost with its entry in the folder.
                 for path in (self.path, self.path.parent):
                     sync_to_disk(path)
-            self._raise_failure()
+        self._raise_failure()
 
     def close(self) -> None:
         """Sync, and let another process write."""
         try:
             self.sync()
         finally:
-            self._release()
+            self._finish()
 
     def _sync_later(self) -> None:
         try:
@@ -99,6 +118,15 @@ class JournalWriter:
         if failure := self._failure:
             self._failure = None
             raise failure
+
+
+def _finish(path: Path, lock: BaseFileLock, pid: int) -> None:
+    # A forked process has a copy of the writer, but not the right to write.
+    if os.getpid() != pid:
+        return
+    with suppress(OSError):
+        sync_to_disk(path)
+    lock.release()
 
 
 def sync_to_disk(path: Path) -> None:
