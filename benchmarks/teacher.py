@@ -11,7 +11,8 @@ rate: 2,000 prompts, 64 at a time, of a server that takes 200 ms: the share of t
     machine can do at that moment.
 faults: 2,000 prompts, when 30 % of requests fail in all the ways that the server knows:
     what became of each, held against the server's schedule.
-memory: the process's resident memory while 50,000 prompts stream through.
+memory: the process's resident memory while 50,000 texts are annotated: from a file, through
+    the task, the journal and the model, into shards of 1,000.
 
 With `--parts`, the others' figures are kept as they are in the output.
 """
@@ -25,6 +26,8 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -35,7 +38,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import srsly
+from metaie.annotate import annotate
+from metaie.inputs import Inputs
 from metaie.teacher.chat import Chat
+from metaie.teacher.pipeline import Teacher
+from spacy.util import load_config
 from wasabi import msg
 
 ROOT = Path(__file__).parents[1]
@@ -188,16 +195,37 @@ def measure_faults(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def measure_memory(args: argparse.Namespace) -> dict[str, Any]:
-    """Resident memory, in MiB, after so many prompts."""
+    """Resident memory, in MiB, after so many texts."""
+    marks = [args.stream // 10, args.stream // 2, args.stream]
     rss: dict[str, float] = {}
-    marks = {args.stream // 10, args.stream // 2, args.stream}
-    with serve() as url:
-        chat = Chat("test", url, concurrency=args.concurrency)
-        for count, _ in enumerate(chat(make_prompts(args.stream)), start=1):
-            if count in marks:
-                rss[f"{count:,}"] = round(read_rss(), 1)
-                msg.info(f"{rss[f'{count:,}']} MiB after {count:,} prompts")
-    return {"rss_mib": rss, "rate": round(args.stream / chat.stats.seconds)}
+    with serve() as url, tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        texts = ({"text": f"Person{i} {TEXT}"} for i in range(args.stream))
+        srsly.write_jsonl(folder / "texts.jsonl", texts)
+        config = load_config(ROOT / "configs/teacher.cfg", interpolate=False)
+        config["paths"]["journal"] = str(folder / "journal.jsonl")
+        config["components"]["llm"]["model"]["model"] = {
+            "@llm_models": "metaie.Chat.v1",
+            "name": "test",
+            "base_url": url,
+            "concurrency": args.concurrency,
+        }
+        teacher, inputs = Teacher(config), Inputs([folder / "texts.jsonl"])
+        done = threading.Event()
+
+        def watch() -> None:
+            while marks and not done.wait(0.2):
+                if teacher.stats.outcomes.total() >= marks[0]:
+                    rss[f"{marks.pop(0):,}"] = round(read_rss(), 1)
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        annotate(teacher, inputs, folder / "out", shard_size=1000)
+        done.set()
+        watcher.join()
+        rss[f"{args.stream:,}"] = round(read_rss(), 1)
+    msg.info(f"MiB after so many texts: {rss}")
+    return {"rss_mib": rss, "rate": round(args.stream / teacher.stats.seconds)}
 
 
 def read_rss() -> float:
@@ -253,9 +281,10 @@ def make_report(record: dict[str, Any]) -> str:
             "| --- | ---: | ---: |",
             *retried,
             "",
-            f"**Memory.** {memory['rate']:,} prompts a second stream through:",
+            f"**Memory.** Texts are annotated, {memory['rate']:,} a second, through the task, the "
+            "journal and the model, into shards of 1,000:",
             "",
-            "| prompts | resident MiB |",
+            "| texts | resident MiB |",
             "| ---: | ---: |",
             *(f"| {count} | {rss} |" for count, rss in memory["rss_mib"].items()),
             "",

@@ -333,7 +333,7 @@ def test_a_journal_that_cannot_be_written_ends_the_stream(tmp_path: Path) -> Non
         raise OSError("the disk is full")
 
     with ChatServer() as server, pytest.raises(OSError, match="the disk is full"):
-        list(make(server).ask([["a"], ["b"]], refuse))
+        list(make(server).stream_answers([["a"], ["b"]], refuse))
 
 
 def test_tools_count_for_the_budget() -> None:

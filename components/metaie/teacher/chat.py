@@ -117,12 +117,12 @@ class Chat:
         # How many come is known to whoever brings a list, and has a progress bar of his own.
         disable = True if isinstance(prompts, Sized) else None
         with tqdm(unit=" prompts", disable=disable, delay=1, leave=False) as progress:
-            for answers in self.ask(prompts):
+            for answers in self.stream_answers(prompts):
                 progress.set_postfix_str(self._describe_progress(), refresh=False)
                 progress.update(len(answers))
                 yield answers
 
-    def ask(
+    def stream_answers(
         self,
         prompts: Iterable[Iterable[str]],
         on_answer: Callable[[str, Answer], Answer] | None = None,

@@ -133,8 +133,8 @@ class Journal:
     @property
     def _ask(self) -> LLM | None:
         """The model, or what has it hand over each answer to be recorded at once."""
-        ask = getattr(self.model, "ask", None)
-        return partial(ask, on_answer=self._record_early) if ask else self.model
+        stream = getattr(self.model, "stream_answers", None)
+        return partial(stream, on_answer=self._record_early) if stream else self.model
 
     def _find_recorded(self, key: str) -> Answer | None:
         if self._pid != os.getpid():

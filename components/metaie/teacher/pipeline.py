@@ -164,7 +164,8 @@ def ask(llm: LLMWrapper, docs: Iterable[Doc]) -> Iterator[Doc]:
     No more is held than the model looks ahead.
     """
     prompts, docs = make_prompts(llm, docs)
-    answers = llm._model(prompts)
+    # The model of metaie.Chat.v1 has a progress bar of its own, where nobody else has.
+    answers = getattr(llm._model, "stream_answers", llm._model)(prompts)
     try:
         yield from llm.task.parse_responses(docs, map(list, answers))
     finally:
