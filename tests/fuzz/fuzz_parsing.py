@@ -12,6 +12,7 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["metaie.teacher", "metaie.spans"]):
+    from metaie.teacher.answer import Answer
     from metaie.teacher.asked_labels import parse_asked
     from metaie.teacher.parsing import Parsed, parse_answer
 
@@ -51,7 +52,8 @@ def test_one_input(data: bytes) -> None:
     text = provider.ConsumeUnicodeNoSurrogates(provider.ConsumeIntInRange(0, 60))
     label = provider.ConsumeUnicodeNoSurrogates(provider.ConsumeIntInRange(0, 12))
     labels = list(dict.fromkeys(["City", "a: b", " ".join(label.split()) or "x"]))
-    answer = read(provider)
+    outcome = provider.PickValueInList(["ok", "cut_off", "filtered"])
+    answer = Answer(read(provider), outcome)
     doc = NLP.make_doc(text)
     check(parse_answer(doc, answer), doc)
     parsed = parse_asked(doc, answer, labels)

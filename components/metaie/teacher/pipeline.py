@@ -75,13 +75,13 @@ class Teacher:
                     "configs/teacher.cfg."
                 )
 
-    def annotate(self, texts: Iterable[str]) -> Generator[Doc, None, None]:
-        """Yield a doc for each text, in order, lazily.
+    def annotate(self, texts: Iterable[str | Doc]) -> Generator[Doc, None, None]:
+        """Yield a doc for each text, in order, lazily. A doc may bring queries of its own.
 
         spaCy's `nlp.pipe` hands a component its docs batch by batch, and a model that keeps
         many requests in flight would run dry at the end of each. So it gets the stream.
         """
-        docs: Iterator[Doc] = map(self.nlp.make_doc, texts)
+        docs: Iterator[Doc] = map(self.nlp._ensure_doc, texts)
         for _, pipe in self.nlp.pipeline:
             if isinstance(pipe, LLMWrapper):
                 docs = ask(pipe, docs)
@@ -89,9 +89,9 @@ class Teacher:
                 docs = pipe.pipe(docs) if hasattr(pipe, "pipe") else map(pipe, docs)
         yield from docs
 
-    def make_prompts(self, texts: Iterable[str]) -> Iterator[list[str]]:
+    def make_prompts(self, texts: Iterable[str | Doc]) -> Iterator[list[str]]:
         """Yield the prompts of each text, without asking them."""
-        return make_prompts(self.llm, map(self.nlp.make_doc, texts))[0]
+        return make_prompts(self.llm, map(self.nlp._ensure_doc, texts))[0]
 
     @property
     def spans_key(self) -> str:
