@@ -9,11 +9,13 @@ import time
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import pytest
 import spacy
 import srsly
 from local_model import read_asked, write_config
+from metaie import shards
 from metaie.annotate import annotate
 from metaie.cli import app
 from metaie.counts import Summary
@@ -292,6 +294,48 @@ def test_control_c_at_any_moment_loses_nothing(corpus: Path) -> None:
     records = list(srsly.read_jsonl(corpus / "answers.jsonl"))
     assert len(records) == len({record["prompt_sha256"] for record in records})
     assert len(read(corpus / "out")) == 30
+
+
+def test_shards_left_over_go_before_the_corpus_is_complete(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(corpus, shard_size=4, split="2/1/1")
+    assert {p.name for p in (corpus / "out").iterdir()} == {*SPLITS, "manifest.json"}
+    write = shards.write_manifest
+
+    def die_when_complete(
+        folder: Path, settings: Any, made: Any, complete: bool, *rest: Any
+    ) -> None:
+        if complete:
+            raise OSError("the machine is gone")
+        write(folder, settings, made, complete, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shards, "write_manifest", die_when_complete)
+        with pytest.raises(OSError, match="machine is gone"):
+            run(corpus, shard_size=4, split="1/0/0")
+    # Whatever is there is listed, so that the next run knows of it.
+    manifest = srsly.read_json(corpus / "out" / "manifest.json")
+    listed = {shard["file"] for shard in manifest["shards"]}
+    assert manifest["complete"] is False
+    assert set(read_all(corpus / "out")) <= {*listed, "manifest.json"}
+    run(corpus, shard_size=4, split="1/0/0")
+    assert {p.name for p in (corpus / "out").iterdir()} == {"train", "manifest.json"}
+    manifest = srsly.read_json(corpus / "out" / "manifest.json")
+    assert manifest["complete"] is True
+    assert {shard["file"] for shard in manifest["shards"]} == set(read_all(corpus / "out")) - {
+        "manifest.json"
+    }
+
+
+def test_a_split_that_has_become_empty_is_not_reported(
+    corpus: Path, invoke: Callable[..., tuple[int, str]]
+) -> None:
+    for split in ("2/1/1", "1/0/0"):
+        code, shown = invoke(
+            "--shard-size", 4, "--split", split, "--report", corpus / "report.html"
+        )
+        assert code == 0, shown
 
 
 def test_a_manifest_of_others_is_left_alone(corpus: Path) -> None:

@@ -109,10 +109,18 @@ class Manifest:
         self._write(complete=False)
 
     def finish(self, left_out: dict[str, int]) -> None:
-        """Delete the shards that earlier runs listed and this one has not; say that all is done."""
-        self._write(complete=True, left_out=left_out)
+        """Delete the shards that earlier runs listed and this one has not; say that all is done.
+
+        The folder of a split that has none left goes, too.
+        """
+        # The manifest comes last: a shard that it does not list would stay for good, to be
+        # trained on, if the run died between the two.
         for file in self._earlier.keys() - self.shards.keys():
-            (self.path.parent / file).unlink(missing_ok=True)
+            path = self.path.parent / file
+            path.unlink(missing_ok=True)
+            if path.parent.is_dir() and not any(path.parent.iterdir()):
+                path.parent.rmdir()
+        self._write(complete=True, left_out=left_out)
 
     def _write(self, complete: bool, left_out: dict[str, int] | None = None) -> None:
         # Until all is done, the shards that are still to come may be there from before.
