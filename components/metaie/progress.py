@@ -16,7 +16,11 @@ class LiveLine:
         self.stats = stats
         self.failed = 0
         self.done = 0
-        self._bar = tqdm(total=total, unit=" texts", disable=None, file=file, dynamic_ncols=True)
+        # With `miniters`, tqdm looks at the clock each time, and does not wait for as many texts
+        # as came between two lines before: one shard may go fast, and the next slowly.
+        self._bar = tqdm(
+            total=total, unit=" texts", disable=None, file=file, dynamic_ncols=True, miniters=1
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -35,8 +39,11 @@ class LiveLine:
         """Count texts that an earlier run annotated: the rate is that of the others."""
         self.done += count
         if not self._bar.disable:
+            # Not `update`, from which tqdm learns the rate.
             self._bar.initial += count
-            self._bar.update(count)
+            self._bar.n += count
+            self._bar.last_print_n += count
+            self._bar.refresh()
 
 
 def describe_spending(stats: Any, failed: int) -> str:
