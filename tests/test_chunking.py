@@ -1,7 +1,10 @@
+from collections.abc import Iterator
+
 from hypothesis import given
 from hypothesis import strategies as st
 from metaie.chunking import cut_passage, cut_text, make_sentencizer
 from metaie.texts import Passage
+from spacy.tokens import Doc, Span, Token
 
 NLP = make_sentencizer("en")
 WORDS = st.sampled_from(["Ada", "met", "Dr.", "e.g.", ".", "!", "?", "\n\n", "don't", "x-y", "9%"])
@@ -49,3 +52,29 @@ def test_long_texts_are_cut_as_well() -> None:
     pieces = list(cut_passage(Passage(text, "g", "i"), NLP, 3000))
     assert len(pieces) == 100
     assert "".join(piece.text for piece in pieces) == text
+
+
+class Watched:
+    """A doc that counts how often its text is made of its tokens."""
+
+    def __init__(self, doc: Doc) -> None:
+        self.doc, self.made = doc, 0
+
+    @property
+    def text(self) -> str:
+        self.made += 1
+        return self.doc.text
+
+    @property
+    def sents(self) -> Iterator[Span]:
+        return self.doc.sents
+
+    def __getitem__(self, i: int) -> Token:
+        return self.doc[i]
+
+
+def test_the_text_is_made_once_however_many_pieces_it_has() -> None:
+    doc = Watched(NLP("It rained. " * 5000))
+    pieces = list(cut_text(doc, 3))  # type: ignore[arg-type]
+    assert pieces == ["It rained. "] * 5000
+    assert doc.made == 1

@@ -34,12 +34,13 @@ def cut_passage(passage: Passage, nlp: Language, max_length: int) -> Iterator[Pa
 
 def cut_text(doc: Doc, max_length: int) -> Iterator[str]:
     """Yield the text of a doc with sentences in pieces of at most `max_length` tokens."""
+    whole = doc.text  # spaCy makes it anew of all tokens, each time
     start = end = 0
     for sent in doc.sents:
         # One that is too long is cut at each `max_length`, as if sentences ended there.
         for unit_end in [*range(sent.start + max_length, sent.end, max_length), sent.end]:
             if unit_end - start > max_length:
-                yield doc.text[doc[start].idx : doc[end].idx]
+                yield whole[doc[start].idx : doc[end].idx]
                 start = end
             end = unit_end
-    yield doc.text[doc[start].idx :]
+    yield whole[doc[start].idx :]
