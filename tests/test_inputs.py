@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from metaie.chunking import make_sentencizer
 from metaie.inputs import Inputs, LeftOut
 
 SENTENCES = "The quick brown fox jumps over the lazy dog near the river bank today. "
@@ -31,6 +32,18 @@ def test_long_texts_are_cut_and_their_pieces_given_once(tmp_path: Path) -> None:
         ("x#3", "Bob came."),
     ]
     assert inputs.left_out == LeftOut(duplicates=1, empty=1)
+
+
+def test_what_was_cut_leaves_no_words_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nlp = make_sentencizer("en")
+    monkeypatch.setattr("metaie.inputs.make_sentencizer", lambda lang: nlp)
+    lines = [f"Ada met person{i}. Then she met other{i}." for i in range(500)]
+    (tmp_path / "a.txt").write_text("\n".join(lines))
+    before = len(nlp.vocab.strings)
+    assert "".join(p.text for p in Inputs([tmp_path], max_length=5)) == "".join(lines)
+    assert len(nlp.vocab.strings) < before + 100
 
 
 def test_settings_are_checked_before_anything_is_read(tmp_path: Path) -> None:

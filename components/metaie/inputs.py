@@ -72,4 +72,7 @@ class Inputs:
             return
         nlp = make_sentencizer(self.lang)
         for passage in passages:
-            yield from cut_passage(passage, nlp, self.max_length)
+            # The words of all passages would otherwise add up.
+            with nlp.memory_zone():
+                pieces = list(cut_passage(passage, nlp, self.max_length))
+            yield from pieces
