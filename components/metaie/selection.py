@@ -133,7 +133,8 @@ def choose(
         differ most, "both" weighs the two, "random" is what these are to be compared with.
     measure: of uncertainty; see `metaie.uncertainty`. A text's is the mean of its labels'.
     candidates: for "both" and "diverse", how many texts to choose among, a text of the budget;
-        the least sure, or drawn at random. No others are held in memory.
+        the least sure, or drawn at random. No others are held in memory; the pipeline's
+        vocabulary grows by every word.
     seed: of what is drawn at random.
 
     Texts are read once, as they come. Texts that are asked nothing are left out. Raises
