@@ -60,17 +60,29 @@ def load_pipeline(
 def load_llm(config: Path) -> Language:
     """A pipeline whose `metaie` component asks the large model of a config for spacy-llm.
 
-    config: has an `llm` component with the task `metaie.QueriedLabels.v1`.
-    Raises FileNotFoundError, or ValueError if there is no such component.
+    config: has an `llm` component with the task `metaie.QueriedLabels.v1`; the task's `labels`
+        are asked of texts that bring no queries.
+    Raises FileNotFoundError, or ValueError if there is no such component, or it lacks a part.
     """
     if not config.exists():
         raise FileNotFoundError(f"There is no config {str(config)!r}. configs/label.cfg is ours.")
+    # Here, since whoever loads a trained pipeline must not wait for it.
+    from spacy_llm.util import split_labels
+
     settings = load_config(config, interpolate=True)
-    for block in settings.get("components", {}).values():
-        if block.get("factory") == "llm" and block.get("task", {}).get("@llm_tasks") == LLM_TASK:
+    for name, block in settings.get("components", {}).items():
+        task = block.get("task", {})
+        if block.get("factory") == "llm" and task.get("@llm_tasks") == LLM_TASK:
+            if "model" not in block or "lang" not in settings.get("nlp", {}):
+                raise ValueError(
+                    f"The config {str(config)!r} needs a block [components.{name}.model], and "
+                    "`lang` in its block [nlp]. See configs/label.cfg."
+                )
             nlp = spacy.blank(settings["nlp"]["lang"])
-            model = {"@architectures": "metaie.LLM.v1", **{k: block[k] for k in ("task", "model")}}
-            nlp.add_pipe("metaie", config={"model": model})
+            model = {"@architectures": "metaie.LLM.v1", "task": task, "model": block["model"]}
+            labels = clean_labels(split_labels(task.get("labels", [])))
+            nlp.add_pipe("metaie", config={"model": model, "labels": labels})
+            nlp.max_length = sys.maxsize
             return nlp
     raise ValueError(
         f"The config {str(config)!r} has no component of the factory `llm` with the task "

@@ -7,7 +7,7 @@ import pytest
 from annotated import ROW, SCHEMAS
 from metaie.convert import make_doc
 from metaie.extract import extract
-from metaie.loading import get_metaie, load_llm
+from metaie.loading import get_metaie, load_llm, load_pipeline
 from metaie.spans import get_answers
 from metaie.tasks.evaluation import evaluate_schema
 from metaie.tasks.families import parse_schema
@@ -47,6 +47,19 @@ def test_it_answers_what_docs_are_asked(nlp: Language) -> None:
     assert shown(other) == {"positive aspect": [(1, 2)]}
     assert list(doc.spans["metaie"].attrs["scores"]) == pytest.approx([1.0] * 3)
     assert len(nlp.make_doc("")) == 0 and shown(nlp("")) == {"positive aspect": []}
+
+
+@pytest.mark.parametrize("labels", ['["person", "date"]', '"person,date"'])
+def test_the_labels_of_the_config_are_asked(config: Path, tmp_path: Path, labels: str) -> None:
+    config.write_text(ORACLE_CONFIG.replace("max_labels = 2", f"max_labels = 2\nlabels = {labels}"))
+    nlp = load_llm(config)
+    assert shown(nlp("Ada left London.")) == {"person": [(0, 1)], "date": []}
+    nlp.to_disk(tmp_path / "pipeline")
+    assert load_pipeline(str(tmp_path / "pipeline")).get_pipe("metaie").labels == ("person", "date")
+
+
+def test_texts_may_have_any_length(nlp: Language) -> None:
+    assert len(nlp.make_doc("word " * 300_000)) == 300_000
 
 
 def test_long_texts_are_asked_window_by_window(nlp: Language) -> None:
@@ -113,3 +126,7 @@ def test_configs_without_the_task_are_refused(config: Path, tmp_path: Path) -> N
         load_llm(config)
     with pytest.raises(FileNotFoundError, match=r"none\.cfg"):
         load_llm(tmp_path / "none.cfg")
+    for part in ('[components.asker.model]\n@llm_models = "test.Oracle.v1"', 'lang = "en"'):
+        config.write_text(ORACLE_CONFIG.replace(part, ""))
+        with pytest.raises(ValueError, match=r"label\.cfg' needs .*asker\.model\], and `lang`"):
+            load_llm(config)
