@@ -1,11 +1,14 @@
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from local_model import ANSWER, read_asked, write_config
 from metaie.cli import app
 from metaie.inputs import Inputs
 from metaie.pricing import estimate
+from metaie.teacher.index import JournalIndex
 from metaie.teacher.pipeline import Teacher
+from metaie.teacher.writer import JournalLocked
 from typer.testing import CliRunner
 
 ROOT = Path(__file__).parent.parent
@@ -42,6 +45,44 @@ def test_what_is_recorded_costs_nothing(tmp_path: Path, texts: Path) -> None:
     assert priced.cost is None
     assert estimate(teacher, Inputs([texts]), completion_tokens=100).completion_tokens == 500
     assert len(read_asked(tmp_path)) == 15
+
+
+def test_a_journal_that_another_process_writes_is_priced(
+    tmp_path: Path, texts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, journal = write_config(tmp_path), tmp_path / "answers.jsonl"
+    teacher = Teacher(config)
+    list(teacher.annotate([f"Ada met person {i:02} in London." for i in range(15)]))
+    assert teacher.journal
+    teacher.journal.close()
+    opened = []
+
+    class CountedIndex(JournalIndex):
+        def __init__(self, path: Path) -> None:
+            opened.append(path)
+            super().__init__(path)
+
+    monkeypatch.setattr("metaie.teacher.journal.JournalIndex", CountedIndex)
+    before = journal.read_bytes()
+    # As that process would hold it.
+    with FileLock(f"{journal.resolve()}.lock"):
+        teacher = Teacher(config)
+        priced = estimate(teacher, Inputs([texts]))
+        # The five that are missing are no error, and nobody is asked.
+        assert (priced.prompts, priced.recorded) == (20, 15)
+        assert opened == [journal]
+        assert len(read_asked(tmp_path)) == 15
+        with pytest.raises(JournalLocked):
+            list(teacher.annotate(["Ada met person 16 in London."]))
+    assert journal.read_bytes() == before
+
+
+def test_a_journal_without_a_model_is_priced(tmp_path: Path) -> None:
+    (tmp_path / "new.txt").write_text("Ada met Bob.\n")
+    journal = ROOT / "corpus" / "teacher" / "journal.jsonl"
+    teacher = Teacher(ROOT / "configs" / "teacher.cfg", {"paths.journal": str(journal)})
+    priced = estimate(teacher, Inputs([tmp_path / "new.txt"]))
+    assert (priced.prompts, priced.recorded) == (1, 0)
 
 
 def test_the_command_prices_the_shipped_corpus(tmp_path: Path) -> None:
