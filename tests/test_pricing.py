@@ -21,6 +21,13 @@ def texts(tmp_path: Path) -> Path:
     return path
 
 
+def read_table(output: str) -> tuple[dict[str, str], tuple[int, int]]:
+    """The rows of the command's table, and the tokens of prompts and of answers."""
+    rows = {line[:26].strip(): line[26:].strip() for line in output.splitlines()}
+    prompts, answers = (rows[f"tokens of {what}, about"] for what in ("prompts", "answers"))
+    return rows, (int(prompts.replace(",", "")), int(answers.replace(",", "")))
+
+
 def test_nothing_is_asked(tmp_path: Path, texts: Path) -> None:
     teacher = Teacher(write_config(tmp_path))
     priced = estimate(teacher, Inputs([texts]), prices=(10.0, 40.0))
@@ -93,17 +100,18 @@ def test_the_command_prices_the_shipped_corpus(tmp_path: Path) -> None:
         "-c",
         ROOT / "configs" / "teacher.cfg",
         "--price-in",
-        "0.15",
+        "150",
         "--price-out",
-        "0.6",
+        "600",
     ]
     journal = f"--paths.journal={ROOT / 'corpus' / 'teacher' / 'journal.jsonl'}"
     result = CliRunner().invoke(app, [*map(str, arguments), journal])
     assert result.exit_code == 0, result.output
-    rows = {line[:26].strip(): line[26:].strip() for line in result.output.splitlines()}
+    rows, spent = read_table(result.output)
     assert rows["recorded in the journal"] == "291"
     assert rows["to ask"] == "1"
-    assert rows["cost, about"] == "0.00"
+    assert min(spent) > 50
+    assert rows["cost, about"] == f"{(spent[0] * 150 + spent[1] * 600) / 1e6:.4f}"
     assert "1 texts that were there before" in result.output
     assert "Nothing was asked" in result.output
     assert not (tmp_path / "out").exists()
@@ -115,3 +123,26 @@ def test_prices_of_the_config_are_used(tmp_path: Path, texts: Path) -> None:
     config.write_text(config.read_text() + prices)
     priced = estimate(Teacher(config), Inputs([texts]))
     assert priced.cost == pytest.approx(priced.prompt_tokens / 1000)
+
+
+@pytest.mark.parametrize(
+    ("options", "price_in", "price_out"),
+    [
+        ((), 1000, 5000),
+        (("--price-in", "70"), 70, 5000),
+        (("--price-out", "30"), 1000, 30),
+        (("--price-in", "0", "--price-out", "30"), 0, 30),
+    ],
+)
+def test_a_price_that_is_given_replaces_that_of_the_config(
+    tmp_path: Path, texts: Path, options: tuple[str, ...], price_in: int, price_out: int
+) -> None:
+    config = write_config(tmp_path)
+    prices = "[components.llm.model.model.prices]\nprompt = 1000\ncompletion = 5000\n"
+    config.write_text(config.read_text() + prices)
+    arguments = ["annotate", texts, "-c", config, "-o", tmp_path / "out", "--dry-run", *options]
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    rows, spent = read_table(result.output)
+    cost = (spent[0] * price_in + spent[1] * price_out) / 1e6
+    assert rows["cost, about"] == f"{cost:,.4f}"

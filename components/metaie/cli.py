@@ -592,11 +592,17 @@ def annotate(
     ] = 0,
     price_in: Annotated[
         float | None,
-        typer.Option(min=0, help="With --dry-run: the price of a million tokens of prompts."),
+        typer.Option(
+            min=0,
+            help="With --dry-run: the price of a million tokens of prompts, if not the config's.",
+        ),
     ] = None,
     price_out: Annotated[
         float | None,
-        typer.Option(min=0, help="With --dry-run: the price of a million tokens of answers."),
+        typer.Option(
+            min=0,
+            help="With --dry-run: the price of a million tokens of answers, if not the config's.",
+        ),
     ] = None,
     answer_tokens: Annotated[
         int | None,
@@ -647,7 +653,11 @@ def annotate(
 
         prices = None
         if price_in is not None or price_out is not None:
-            prices = price_in or 0.0, price_out or 0.0
+            known_in, known_out = teacher.prices or (0.0, 0.0)
+            prices = (
+                known_in if price_in is None else price_in,
+                known_out if price_out is None else price_out,
+            )
         priced = estimate(teacher, inputs, completion_tokens=answer_tokens, prices=prices)
         show_left_out(inputs.left_out)
         typer.echo(PRINTER.table(list(priced.rows()), aligns=("l", "r")))

@@ -40,7 +40,7 @@ class Estimate:
         yield "  to ask", f"{self.prompts - self.recorded:,}"
         yield "tokens of prompts, about", f"{self.prompt_tokens:,}"
         yield "tokens of answers, about", f"{self.completion_tokens:,}"
-        yield "cost, about", "no prices" if self.cost is None else f"{self.cost:,.2f}"
+        yield "cost, about", "no prices" if self.cost is None else f"{self.cost:,.4f}"
 
 
 def estimate(
