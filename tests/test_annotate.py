@@ -17,7 +17,7 @@ import srsly
 from local_model import read_asked, write_config
 from metaie import shards
 from metaie.annotate import annotate
-from metaie.cli import app
+from metaie.cli import app, separate_settings
 from metaie.counts import Summary
 from metaie.docbin import read_docbin
 from metaie.inputs import Inputs
@@ -383,6 +383,22 @@ def test_settings_and_texts_may_be_mixed(corpus: Path) -> None:
     result = CliRunner().invoke(app, [str(a) for a in [*arguments, "--no-such-option", "1"]])
     assert result.exit_code == 2
     assert "no-such-option" in result.output
+
+
+def test_a_setting_without_a_value_takes_no_option_for_one() -> None:
+    arguments = [
+        "a.txt",
+        "--components.x.flag",
+        "--paths.journal",
+        "-5",
+        "b.txt",
+        "--x.y=z",
+        "--u.v",
+    ]
+    assert separate_settings(arguments) == (
+        ["a.txt", "b.txt"],
+        ["--components.x.flag", "--paths.journal", "-5", "--x.y=z", "--u.v"],
+    )
 
 
 def test_a_page_about_the_corpus(corpus: Path, invoke: Callable[..., tuple[int, str]]) -> None:

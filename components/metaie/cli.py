@@ -9,6 +9,7 @@ import gc
 import os
 import select
 import sys
+from collections import deque
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -720,11 +721,13 @@ def annotate(
 def separate_settings(arguments: list[str]) -> tuple[list[str], list[str]]:
     """Part paths from settings of the config, such as `--paths.journal mine.jsonl`.
 
+    A setting that another option follows has no value: spaCy takes it for true.
     Raises BadParameter for an option that can be neither ours nor a setting.
     """
     paths, settings = [], []
-    rest = iter(arguments)
-    for argument in rest:
+    rest = deque(arguments)
+    while rest:
+        argument = rest.popleft()
         if not argument.startswith("--"):
             paths.append(argument)
             continue
@@ -734,8 +737,8 @@ def separate_settings(arguments: list[str]) -> tuple[list[str], list[str]]:
                 "names, as --paths.journal."
             )
         settings.append(argument)
-        if "=" not in argument and (value := next(rest, None)) is not None:
-            settings.append(value)
+        if "=" not in argument and rest and not rest[0].startswith("--"):
+            settings.append(rest.popleft())
     return paths, settings
 
 
