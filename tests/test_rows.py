@@ -25,6 +25,15 @@ def test_lines_are_numbered_and_lose_their_ends_and_the_byte_order_mark(tmp_path
     ]
 
 
+@pytest.mark.parametrize("name", ["x:y.txt", "s3:a.txt", "a#b?c=%20.txt", "~a.txt"])
+def test_any_name_is_that_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_text("One.")
+    assert list(read_lines(Path(name))) == [(1, b"One.")]
+
+
 def test_lines_of_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("é\n".encode())))
     assert [(n, decode_line(line)) for n, line in read_lines(STDIN)] == [(1, "é")]

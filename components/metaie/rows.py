@@ -76,7 +76,8 @@ def _open(path: Path) -> AbstractContextManager[IO[bytes]]:
     if path == STDIN:
         return nullcontext(sys.stdin.buffer)
     try:
-        return smart_open.open(path, "rb")
+        # Absolute, since the name "x:y.txt" would be an address at a service called "x".
+        return smart_open.open(path.absolute(), "rb")
     except ImportError as err:
         raise ValueError(
             f'{path} is compressed with Zstandard, which needs: pip install "metaie[annotate]"'
