@@ -158,6 +158,15 @@ def test_a_folder_is_read_in_the_order_of_names(tmp_path: Path) -> None:
     assert found == ["a.txt.gz", "b.txt", "deep/a.jsonl"]
 
 
+def test_folders_may_be_called_like_files(tmp_path: Path) -> None:
+    for folder in ("dump.parquet", "notes.txt"):
+        (tmp_path / "in" / folder).mkdir(parents=True)
+    write_parquet(tmp_path / "in" / "dump.parquet" / "part-0.snappy.parquet")
+    (tmp_path / "in" / "dump.parquet" / "_SUCCESS").touch()
+    assert len(list(read_passages([tmp_path / "in"]))) == 3
+    assert len(list(read_passages([tmp_path / "in" / "dump.parquet"]))) == 3
+
+
 def test_what_was_made_before_is_not_read_again(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("One.")
     write_docs(tmp_path / "out" / "train.spacy")

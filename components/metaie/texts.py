@@ -81,7 +81,9 @@ def find_texts(path: Path, output: Path | None = None) -> list[Path]:
         files = sorted(
             file
             for file in path.rglob("*")
+            # A folder may be called like a file: Spark's "dump.parquet" holds many.
             if is_readable(file)
+            and file.is_file()
             and not (made and file.suffix == ".spacy" and file.resolve().is_relative_to(made))
         )
         if not files:
