@@ -1,3 +1,4 @@
+import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from metaie.cli import app
 from metaie.convert import convert
 from metaie.diversity import get_words, make_vectors
 from metaie.loading import get_metaie
-from metaie.selection import Candidate, choose, draw, keep_best, select
+from metaie.selection import Candidate, choose, draw, keep_best, read_pool, select
 from metaie.spans import set_queries
 from metaie.uncertainty import MEASURES
 from spacy.language import Language
@@ -134,6 +135,16 @@ def test_rows_are_written_for_annotation(tiny_model_dir: Path, tmp_path: Path) -
     annotated = tmp_path / "annotated.jsonl"
     annotated.write_text("".join(json.dumps({**row, "spans": []}) + "\n" for row in rows))
     assert convert(annotated, tmp_path / "chosen.spacy").docs == 3
+
+
+def test_ids_of_a_pool_of_many_files_differ(tiny_pipeline: Language, tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("pool.jsonl.gz", "x/part.txt", "y/part.txt")]
+    for file in files:
+        file.parent.mkdir(exist_ok=True)
+        data = b'{"text": "Ada left."}' if "jsonl" in file.name else b"Ada left."
+        file.write_bytes(gzip.compress(data) if file.suffix == ".gz" else data)
+    ids = [extra["id"] for _, extra in read_pool(tiny_pipeline, files)]
+    assert ids == ["pool-1", "x/part.txt-1", "y/part.txt-1"]
 
 
 def test_labels_are_sorted_by_doubt_and_cut(

@@ -167,6 +167,36 @@ def test_folders_may_be_called_like_files(tmp_path: Path) -> None:
     assert len(list(read_passages([tmp_path / "in" / "dump.parquet"]))) == 3
 
 
+def test_ids_tell_files_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("in/x/part.txt", "in/y/part.txt.gz", "in/a.txt", "in/a.jsonl", "in/b.jsonl"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        data = b'{"text": "One."}' if "jsonl" in name else b"One."
+        Path(name).write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+    write_parquet(Path("in/x/c.parquet"))
+    write_docs(Path("in/x/d.spacy"))
+
+    def read(*paths: str) -> list[tuple[str, str]]:
+        return [(p.id, p.genre) for p in read_passages(map(Path, paths)) if p.id not in "a7"]
+
+    assert read("in") == [
+        # What is called alike but for the ending has it.
+        ("a.jsonl-1", "a"),
+        ("a.txt-1", "a"),
+        ("b-1", "b"),
+        ("x/c-3", "mail"),
+        ("x/d-3", "mail"),
+        ("x/part-1", "part"),
+        ("y/part-1", "part"),
+    ]
+    assert read("in/x/part.txt", "in/y/part.txt.gz", "in/b.jsonl") == [
+        ("x/part.txt-1", "part"),
+        ("y/part.txt.gz-1", "part"),
+        ("b-1", "b"),
+    ]
+    assert read("in/y/part.txt.gz") == read("in/y") == [("part-1", "part")]
+
+
 def test_what_was_made_before_is_not_read_again(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("One.")
     write_docs(tmp_path / "out" / "train.spacy")

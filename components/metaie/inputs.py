@@ -6,7 +6,7 @@ from pathlib import Path
 
 from .chunking import cut_passage, make_sentencizer
 from .deduplication import ExactDuplicates, NearDuplicates
-from .texts import Passage, find_files, read_passages
+from .texts import Passage, find_sources, read_sources
 
 
 @dataclass
@@ -46,10 +46,10 @@ class Inputs:
             raise ValueError(f"max_length must be 0 or more tokens, not {self.max_length}.")
         if self.near_duplicates:
             NearDuplicates(self.near_duplicates)
-        self.files = find_files(self.paths, self.output)
+        self.sources = find_sources(self.paths, self.output)
 
     def __iter__(self) -> Iterator[Passage]:
-        return self.prepare(read_passages(self.files, text_field=self.text_field))
+        return self.prepare(read_sources(self.sources, self.text_field))
 
     def prepare(self, passages: Iterable[Passage]) -> Iterator[Passage]:
         """Yield passages cut to length, each once."""

@@ -25,6 +25,7 @@ from .loading import get_metaie, load_pipeline
 from .rows import STDIN
 from .spans import get_queries, has_queries
 from .tasks.schema import Schema
+from .texts import name_files
 from .uncertainty import MEASURES, Measure
 
 # both: the least sure texts, those among them that differ.
@@ -108,8 +109,9 @@ def read_pool(
 ) -> Iterator[tuple[Doc, dict[str, Any]]]:
     """Yield (doc, keys to pass through) of the texts that have words; all have an "id"."""
     key = get_metaie(nlp).key
-    for path in paths:
-        name = "stdin" if path == STDIN else path.stem
+    paths = list(paths)
+    for path, name in zip(paths, name_files((path, path.parent) for path in paths), strict=True):
+        name = "stdin" if path == STDIN else name
         texts = read_texts(path, nlp, key, input_format, whole_files)
         for number, (doc, extra) in enumerate(texts, start=1):
             if doc.text.strip():

@@ -1,11 +1,13 @@
 """Texts to annotate: read from files of several formats, one after the other, as a stream."""
 
 import hashlib
+import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from spacy.vocab import Vocab
 
@@ -47,19 +49,63 @@ class Passage:
         return self.document or self.key
 
 
+class Source(NamedTuple):
+    """A file of texts. name: what the ids of those begin with that have none of their own."""
+
+    file: Path
+    name: str
+
+
 def read_passages(
     paths: Iterable[Path], *, text_field: str = "text", output: Path | None = None
 ) -> Iterator[Passage]:
     """Yield the passages of files and folders, in the order of their names.
 
     text_field: what the text is called in JSONL and Parquet. "genre" and "id" may be there
-        as well; otherwise the genre is the file's name, and the id that and a number.
+        as well; otherwise the genre is the file's name, and the id begins with its path: see
+        `name_files`.
     output: where DocBins are written: those there are not read.
 
     Raises FileNotFoundError, or ValueError that names file and line, row or doc.
     """
-    for file in find_files(paths, output):
-        yield from READERS[get_format(file)](file, text_field)
+    yield from read_sources(find_sources(paths, output), text_field)
+
+
+def read_sources(sources: Iterable[Source], text_field: str = "text") -> Iterator[Passage]:
+    """Yield the passages of files; see `read_passages`."""
+    for source in sources:
+        yield from READERS[get_format(source.file)](source, text_field)
+
+
+def find_sources(paths: Iterable[Path], output: Path | None = None) -> list[Source]:
+    """All files of texts among files and folders, named. Raises like `find_texts`."""
+    found = [
+        (file, path if path.is_dir() else file.parent)
+        for path in paths
+        for file in find_texts(path, output)
+    ]
+    names = name_files(found)
+    return [Source(file, name) for (file, _), name in zip(found, names, strict=True)]
+
+
+def name_files(files: Iterable[tuple[Path, Path]]) -> list[str]:
+    """The names of files for ids: the path from a folder on, without endings, as "mails/2024".
+
+    Files that would have one name in common are named from the folder that all files are in,
+    with their endings, so that ids differ.
+
+    files: each with the folder.
+    """
+    files = list(files)
+    below = [file.relative_to(folder) for file, folder in files]
+    names = [(path.parent / stem(path)).as_posix() for path in below]
+    uses = Counter(names)
+    whole = [file.absolute() for file, _ in files]
+    root = os.path.commonpath([file.parent for file in whole]) if whole else ""
+    return [
+        name if uses[name] == 1 else file.relative_to(root).as_posix()
+        for name, file in zip(names, whole, strict=True)
+    ]
 
 
 def find_files(paths: Iterable[Path], output: Path | None = None) -> list[Path]:
@@ -101,23 +147,26 @@ def is_readable(path: Path) -> bool:
     return get_format(path) in READERS
 
 
-def _read_text(file: Path, text_field: str) -> Iterator[Passage]:
+def _read_text(source: Source, text_field: str) -> Iterator[Passage]:
+    file, name = source
     for number, line in read_lines(file):
         if line.strip():
             with _naming(file, number):
-                passage = Passage(decode_line(line), stem(file), f"{stem(file)}-{number}")
+                passage = Passage(decode_line(line), stem(file), f"{name}-{number}")
             yield passage
 
 
-def _read_jsonl(file: Path, text_field: str) -> Iterator[Passage]:
+def _read_jsonl(source: Source, text_field: str) -> Iterator[Passage]:
+    file, name = source
     for number, line in read_lines(file):
         if line.strip():
             with _naming(file, number):
-                passage = make_passage(parse_row(line), text_field, file, number)
+                passage = make_passage(parse_row(line), text_field, file, number, name)
             yield passage
 
 
-def _read_parquet(file: Path, text_field: str) -> Iterator[Passage]:
+def _read_parquet(source: Source, text_field: str) -> Iterator[Passage]:
+    file, name = source
     try:
         from pyarrow.parquet import ParquetFile
     except ImportError as err:
@@ -133,34 +182,40 @@ def _read_parquet(file: Path, text_field: str) -> Iterator[Passage]:
                 "holds the texts with `--text-field`.",
                 offset=1,
             )
-        columns = [name for name in (text_field, "genre", "id") if name in names]
+        columns = [column for column in (text_field, "genre", "id") if column in names]
         for batch in parquet.iter_batches(batch_size=PARQUET_ROWS, columns=columns):
             for row in batch.to_pylist():
                 number += 1
-                yield make_passage(row, text_field, file, number)
+                yield make_passage(row, text_field, file, number, name)
     except BadRow as err:
         raise err.at(file, number, "row") from None
     except (ValueError, OSError) as err:
         raise ValueError(f"{file} can't be read as Parquet after row {number}: {err}") from err
 
 
-def _read_docbin(file: Path, text_field: str) -> Iterator[Passage]:
+def _read_docbin(source: Source, text_field: str) -> Iterator[Passage]:
+    file, name = source
     for number, doc in enumerate(read_docbin(file, Vocab(), require_queries=False), start=1):
         row = {**doc.user_data, "text": doc.text}
         with _naming(file, number, "doc"):
-            passage = make_passage(row, "text", file, number)
+            passage = make_passage(row, "text", file, number, name)
         yield passage
 
 
-def make_passage(row: dict[str, Any], text_field: str, file: Path, number: int) -> Passage:
-    """The passage of a row. Raises BadRow."""
-    genre, name = row.get("genre"), row.get("id")
-    if isinstance(name, int) and not isinstance(name, bool):
-        name = str(name)
+def make_passage(
+    row: dict[str, Any], text_field: str, file: Path, number: int, name: str = ""
+) -> Passage:
+    """The passage of a row. Raises BadRow.
+
+    name: what an id begins with if the row has none; by default the file's name.
+    """
+    genre, own = row.get("genre"), row.get("id")
+    if isinstance(own, int) and not isinstance(own, bool):
+        own = str(own)
     return Passage(
         get_text(row, text_field),
         stem(file) if genre is None else check_unicode(genre, "genre"),
-        f"{stem(file)}-{number}" if name is None else check_unicode(name, "id"),
+        f"{name or stem(file)}-{number}" if own is None else check_unicode(own, "id"),
     )
 
 
@@ -178,7 +233,7 @@ def _naming(file: Path, number: int, unit: str = "line") -> Iterator[None]:
         raise err.at(file, number, unit) from None
 
 
-READERS: dict[str, Callable[[Path, str], Iterator[Passage]]] = {
+READERS: dict[str, Callable[[Source, str], Iterator[Passage]]] = {
     ".txt": _read_text,
     ".jsonl": _read_jsonl,
     ".parquet": _read_parquet,
