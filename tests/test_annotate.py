@@ -206,6 +206,15 @@ def test_what_is_finished_is_not_made_again(corpus: Path) -> None:
     asked, again = go()
     assert asked == 8
     assert {name for name in times if times[name] != again[name]} == {"00001.spacy", "00002.spacy"}
+    # A text that brings other queries than before.
+    path = corpus / "texts" / "p.jsonl"
+    path.write_text(
+        path.read_text().replace('"id": "p-0"', '"id": "p-0", "queries": ["Person"]', 1)
+    )
+    asked, asking = go()
+    assert asked == 4
+    assert sum(again[name] != asking[name] for name in again) == 1
+    again = asking
     # More texts: the last shard, which was not full, is another now.
     with (corpus / "texts" / "p.jsonl").open("a") as file:
         file.write('\n{"text": "Ada."}\n{"text": "Bob."}\n{"text": "Eve."}\n')

@@ -37,11 +37,12 @@ def test_pieces_end_where_sentences_do() -> None:
 
 
 def test_ids_and_the_document_are_kept() -> None:
-    whole = Passage("One two three. Four five six.", "news", "n-1")
+    whole = Passage("One two three. Four five six.", "news", "n-1", queries=("Number",))
     assert list(cut_passage(whole, NLP, 8)) == [whole]
     first, second = cut_passage(whole, NLP, 7)
     assert (first.id, second.id) == ("n-1#0", "n-1#1")
     assert first.genre == second.genre == "news"
+    assert first.queries == second.queries == ("Number",)
     assert first.source == second.source == whole.source == whole.key
     assert first.key != second.key
 

@@ -12,12 +12,12 @@ from metaie.docbin import write_docbin
 from metaie.texts import Passage, find_texts, read_passages
 
 ROWS = [
-    {"text": "One.", "genre": "news", "id": "a"},
-    {"text": "Zwei – 二.", "genre": None, "id": 7},
+    {"text": "One.", "genre": "news", "id": "a", "queries": ["Person", "Reason  for it"]},
+    {"text": "Zwei – 二.", "genre": None, "id": 7, "queries": None},
     {"text": "Three.", "genre": "mail", "id": None},
 ]
 PASSAGES = [
-    Passage("One.", "news", "a"),
+    Passage("One.", "news", "a", queries=("Person", "Reason for it")),
     Passage("Zwei – 二.", "t", "7"),
     Passage("Three.", "mail", "t-3"),
 ]
@@ -38,6 +38,7 @@ def write_docs(path: Path) -> None:
     docs = [nlp(row["text"]) for row in ROWS]
     for doc, row in zip(docs, ROWS, strict=True):
         doc.user_data = {name: row[name] for name in ("genre", "id") if row[name] is not None}
+        doc._.queries = row.get("queries") or []
     write_docbin(path, docs)
 
 
@@ -91,6 +92,8 @@ def test_the_text_may_be_called_otherwise(tmp_path: Path) -> None:
         (b'{"text": 3}', "text is not a string"),
         (b'{"text": "a", "genre": 3}', "genre is not a string"),
         (b'{"text": "a", "id": 0.5}', "id is not a string"),
+        (b'{"text": "a", "queries": "Person"}', "'queries' is not a list"),
+        (b'{"text": "a", "queries": [""]}', "is empty"),
         (b'{"text": "\\ud800"}', "lone surrogate"),
         (b"\xff", "not UTF-8"),
     ],

@@ -145,8 +145,10 @@ def write_shard(
 
 
 def hash_inputs(settings: dict[str, Any], batch: Batch) -> str:
-    """SHA-256 of the settings and of the texts, genres and ids of the passages."""
-    rows = [(passage.key, passage.genre, passage.id) for passage in batch.passages]
+    """SHA-256 of the settings and of the texts, genres, ids and queries of the passages."""
+    rows = [
+        (passage.key, passage.genre, passage.id, *passage.queries) for passage in batch.passages
+    ]
     data = json.dumps([settings, batch.split, rows], sort_keys=True)
     return hashlib.sha256(data.encode("utf-8")).hexdigest()
 

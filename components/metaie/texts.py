@@ -18,12 +18,16 @@ from .rows import (
     check_unicode,
     decode_line,
     get_format,
+    get_row_queries,
     get_text,
     parse_row,
     read_lines,
 )
+from .spans import get_queries
 
 PARQUET_ROWS = 1024  # in memory at a time
+# What a row may have beside its text.
+OTHER_FIELDS = ("genre", "id", "queries")
 
 
 @dataclass(frozen=True)
@@ -31,12 +35,14 @@ class Passage:
     """A text with what is known about it. Its hash decides its place, whatever its file.
 
     document: the hash of the document that it was cut from; empty if it is whole.
+    queries: the labels that it brings to be asked; empty if it brings none.
     """
 
     text: str
     genre: str
     id: str
     document: str = ""
+    queries: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -61,9 +67,9 @@ def read_passages(
 ) -> Iterator[Passage]:
     """Yield the passages of files and folders, in the order of their names.
 
-    text_field: what the text is called in JSONL and Parquet. "genre" and "id" may be there
-        as well; otherwise the genre is the file's name, and the id begins with its path: see
-        `name_files`.
+    text_field: what the text is called in JSONL and Parquet. "genre", "id" and "queries" may be
+        there as well; otherwise the genre is the file's name, and the id begins with its path:
+        see `name_files`.
     output: where DocBins are written: those there are not read.
 
     Raises FileNotFoundError, or ValueError that names file and line, row or doc.
@@ -182,7 +188,7 @@ def _read_parquet(source: Source, text_field: str) -> Iterator[Passage]:
                 "holds the texts with `--text-field`.",
                 offset=1,
             )
-        columns = [column for column in (text_field, "genre", "id") if column in names]
+        columns = [column for column in (text_field, *OTHER_FIELDS) if column in names]
         for batch in parquet.iter_batches(batch_size=PARQUET_ROWS, columns=columns):
             for row in batch.to_pylist():
                 number += 1
@@ -196,7 +202,7 @@ def _read_parquet(source: Source, text_field: str) -> Iterator[Passage]:
 def _read_docbin(source: Source, text_field: str) -> Iterator[Passage]:
     file, name = source
     for number, doc in enumerate(read_docbin(file, Vocab(), require_queries=False), start=1):
-        row = {**doc.user_data, "text": doc.text}
+        row = {**doc.user_data, "text": doc.text, "queries": get_queries(doc)}
         with _naming(file, number, "doc"):
             passage = make_passage(row, "text", file, number, name)
         yield passage
@@ -216,6 +222,7 @@ def make_passage(
         get_text(row, text_field),
         stem(file) if genre is None else check_unicode(genre, "genre"),
         f"{name or stem(file)}-{number}" if own is None else check_unicode(own, "id"),
+        queries=() if row.get("queries") is None else tuple(get_row_queries(row)),
     )
 
 
