@@ -125,6 +125,21 @@ def test_a_run_that_fails_leaves_what_was_there(corpus: Path) -> None:
     assert read_all(corpus / "out") == {"train.spacy": b"old"}
 
 
+@pytest.mark.filterwarnings("ignore:Task supports sharding")
+def test_labels_left_unknown_are_counted(corpus: Path) -> None:
+    config = write_config(corpus)
+    # The local model's answers have no END, so that a label without a line is not known.
+    task = '"metaie.QueriedLabels.v1"\nlabels = ["Person", "Price", "Date"]'
+    config.write_text(config.read_text().replace('"metaie.ImportantInformation.v1"', task))
+    for size in (0, 4):
+        done = annotate(
+            Teacher(config), Inputs([corpus / "texts"]), corpus / f"out{size}", shard_size=size
+        )
+        table = {row[0].strip(): row[1:] for row in done.rows()}
+        assert table["labels left unknown"][-1] == "30"
+        assert table["queries"][-1] == "60"
+
+
 def test_a_bad_row_stops_a_run_before_it_asks(corpus: Path) -> None:
     with (corpus / "texts" / "p.jsonl").open("a") as file:
         file.write("\nnonsense\n")

@@ -1,10 +1,11 @@
 from pathlib import Path
 
 import pytest
+import spacy
 from local_model import read_asked, write_config
 from metaie.cli import app
 from metaie.inputs import Inputs
-from metaie.preview import preview
+from metaie.preview import find_flaws, preview
 from metaie.teacher.pipeline import Teacher
 from typer.testing import CliRunner
 
@@ -36,6 +37,13 @@ def test_a_few_are_asked_and_shown(tmp_path: Path, texts: Path) -> None:
     again = CliRunner().invoke(app, [str(argument) for argument in arguments])
     assert again.output == result.output
     assert read_asked(tmp_path) == asked
+
+
+def test_labels_left_unknown_are_shown() -> None:
+    doc = spacy.blank("en")("Ada left.")
+    assert not list(find_flaws(doc))
+    doc.user_data["metaie_unknown"] = ["City", "Date \x1b[31m"]
+    assert list(find_flaws(doc)) == [r"It is not known what answers: City, Date \x1b[31m"]
 
 
 def test_colours_and_control_characters(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def make_docs() -> list[Doc]:
         {"genre": EVIL, "metaie_lines": 9, "metaie_unplaced": {"not_in_text": 2, "duplicate": 1}}
     )
     second = annotate(NLP("It rained."), {"Person": [], EVIL: ["rained"]})
-    second.user_data["metaie_outcome"] = "cut_off"
+    second.user_data.update({"metaie_outcome": "cut_off", "metaie_unknown": ["Date", "City"]})
     return [first, second]
 
 
@@ -59,6 +59,7 @@ def test_the_docs_are_counted() -> None:
     assert statistics.spans_a_passage == {3: 2, 1: 1}
     assert statistics.tokens_a_passage == {6: 2, 3: 1}
     assert statistics.total.passages == 3
+    assert statistics.total.unknown == 2
     assert statistics.total.unplaced == {"not_in_text": 4, "duplicate": 2}
     kinds = {kind.words: kind for kind in statistics.kinds()}
     assert list(kinds) == ["1", "4", "5"]
@@ -91,6 +92,7 @@ def test_the_page_needs_nothing_and_runs_nothing(tmp_path: Path) -> None:
     assert "place where they met" in page.text
     assert "3 of the answers’ 9 lines could not be used" in page.text
     assert "cut off 1." in page.text
+    assert "Of 2 labels that were asked, it is not known" in page.text
 
 
 def test_equal_corpora_have_equal_pages() -> None:

@@ -13,12 +13,15 @@ from .docbin import write_bytes
 from .inputs import LeftOut
 from .spans import SPANS_KEY, get_answers
 from .teacher.prompt_task import LINES, OUTCOME, OVERLAPS, UNPLACED
+from .teacher.queried_labels import UNKNOWN
 
 
 @dataclass
 class Counts:
     """What is in a split.
 
+    unknown: labels that were asked, of which it is not known what the text answers; they are
+        not among the queries.
     lines: of the teacher's answers, blank ones aside.
     unplaced: lines that could not be used, by reason.
     overlaps: spans dropped, since they overlap a longer one of the same label.
@@ -30,6 +33,7 @@ class Counts:
     queries: int = 0
     spans: int = 0
     absences: int = 0
+    unknown: int = 0
     lines: int = 0
     unplaced: Counter[str] = field(default_factory=Counter)
     overlaps: int = 0
@@ -43,6 +47,7 @@ class Counts:
         self.queries += len(answers)
         self.spans += sum(map(len, answers.values()))
         self.absences += sum(not spans for spans in answers.values())
+        self.unknown += len(doc.user_data.get(UNKNOWN, ()))
         self.lines += doc.user_data.get(LINES, 0)
         self.unplaced.update(doc.user_data.get(UNPLACED, {}))
         self.overlaps += doc.user_data.get(OVERLAPS, 0)
@@ -98,8 +103,11 @@ class Summary:
     def rows(self) -> Iterator[tuple[str, ...]]:
         """The rows of a table: what is counted, a column a split, the sum."""
         counts = list(self.splits.values())
-        for name in ("passages", "queries", "spans", "absences", "lines"):
+        for name in ("passages", "queries", "spans", "absences"):
             yield self._row(name, [getattr(count, name) for count in counts])
+        if any(count.unknown for count in counts):
+            yield self._row("labels left unknown", [count.unknown for count in counts])
+        yield self._row("lines", [count.lines for count in counts])
         yield self._row("lines not placed", [count.unplaced.total() for count in counts])
         yield from self._kinds("unplaced")
         lines = [count.lines for count in counts]

@@ -11,6 +11,7 @@ from .inputs import Inputs
 from .render import render_terminal, show_controls
 from .teacher.pipeline import Teacher
 from .teacher.prompt_task import FAILED, LINES, OUTCOME, UNPLACED
+from .teacher.queried_labels import UNKNOWN
 
 
 def preview(teacher: Teacher, inputs: Inputs, count: int, *, color: bool) -> Iterator[str]:
@@ -43,6 +44,8 @@ def find_flaws(doc: Doc) -> Iterator[str]:
     if unplaced:
         reasons = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in unplaced.items())
         yield f"{unplaced.total()} of {doc.user_data[LINES]} lines not placed: {reasons}"
+    if unknown := doc.user_data.get(UNKNOWN):
+        yield f"It is not known what answers: {', '.join(map(show_controls, unknown))}"
     if outcome := doc.user_data.get(OUTCOME):
         what = "There is no answer" if outcome == FAILED else "The answer is not whole"
         yield f"{what}: {outcome.replace('_', ' ')}"
