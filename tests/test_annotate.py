@@ -2,6 +2,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -362,6 +363,18 @@ def test_a_split_that_has_become_empty_is_not_reported(
         assert code == 0, shown
 
 
+def test_a_folder_holds_one_kind_of_docbins(corpus: Path) -> None:
+    for first, second in ((0, 4), (4, 0)):
+        out = f"out{first}"
+        run(corpus, out, shard_size=first)
+        made = read_all(corpus / out)
+        with pytest.raises(ValueError, match="texts would count twice") as caught:
+            run(corpus, out, shard_size=second)
+        assert str(corpus / out / "train") in str(caught.value)
+        assert read_all(corpus / out) == made
+        run(corpus, out, shard_size=first)
+
+
 def test_a_manifest_of_others_is_left_alone(corpus: Path) -> None:
     (corpus / "out").mkdir()
     for data in (b'{"name": "another app"}', b"[]", b"nonsense", b'{"shards": [{"file": "../x"}]}'):
@@ -427,6 +440,7 @@ def test_a_setting_without_a_value_takes_no_option_for_one() -> None:
 
 def test_a_page_about_the_corpus(corpus: Path, invoke: Callable[..., tuple[int, str]]) -> None:
     for options in ((), ("--shard-size", 7)):
+        shutil.rmtree(corpus / "out", ignore_errors=True)
         page = corpus / "report.html"
         code, shown = invoke("--report", page, *options)
         assert code == 0, shown

@@ -14,7 +14,7 @@ from .counts import Counts, Summary
 from .docbin import write_bytes
 from .inputs import Inputs
 from .progress import LiveLine, count_tokens
-from .shards import Batch, Manifest, fill_shards
+from .shards import Batch, Manifest, check_layout, fill_shards
 from .splitting import SPLITS, Shares, parse_split, split_passages
 from .teacher.pipeline import Teacher
 from .teacher.prompt_task import FAILED, OUTCOME
@@ -49,12 +49,14 @@ def annotate(
         alone what is finished. 0 writes one DocBin a split.
     summary: a file for the counts, JSON.
 
-    Raises ValueError if there are no texts, and whatever the teacher raises; the error then
+    Raises ValueError if there are no texts, or the folder holds one kind of DocBins and is to
+    hold the other, and whatever the teacher raises; the error then
     has a note on what is done, and how to go on.
     """
     shares = parse_split(split)
     if shard_size < 0:
         raise ValueError(f"shard_size must be 0 or more docs, not {shard_size}.")
+    check_layout(output, sharded=bool(shard_size))
     reading = tqdm(inputs, desc="Reading", unit=" texts", disable=None)
     passages = [] if shard_size else list(reading)
     total = sum(1 for _ in reading) if shard_size else len(passages)

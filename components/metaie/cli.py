@@ -677,7 +677,9 @@ def annotate(
         if shard_size:
             raise ValueError("With --ray, leave out --shard-size: --partition-rows says it.")
         from .distributed_annotate import annotate_on_ray
+        from .shards import check_layout
 
+        check_layout(output, sharded=True)
         result, done = annotate_on_ray(
             teacher,
             inputs,

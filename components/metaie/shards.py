@@ -128,6 +128,22 @@ class Manifest:
         write_manifest(self.path.parent, self.settings, shards.values(), complete, left_out)
 
 
+def check_layout(folder: Path, sharded: bool) -> None:
+    """Raise ValueError if a corpus's folder holds shards and is to hold whole files, or vice versa.
+
+    Whoever reads the folder, as `report` or a training does, would read both.
+    """
+    files = [path for name in SPLITS if (path := folder / f"{name}.spacy").exists()]
+    shards = [path for name in SPLITS for path in (folder / name).glob("*.spacy")]
+    others = files if sharded else shards
+    if others:
+        what = "a DocBin a split" if sharded else "shards"
+        raise ValueError(
+            f"{str(folder)!r} holds a corpus that was written as {what} ({others[0]}): with "
+            "another beside it, texts would count twice. Delete it, or choose another folder."
+        )
+
+
 def write_shard(
     folder: Path, settings: dict[str, Any], batch: Batch, docbin: DocBin, counts: Counts
 ) -> Shard:
