@@ -46,9 +46,27 @@ def test_the_shipped_texts_are_all_different() -> None:
 
 
 def test_shingles() -> None:
-    assert list(make_shingles("Ada met, BOB. Twice")) == ["ada met bob", "met bob twice"]
+    assert list(make_shingles("Ada met, BOB. Twice")) == [
+        "ada met ,",
+        "met , bob",
+        ", bob .",
+        "bob . twice",
+    ]
     assert list(make_shingles("Ada met")) == ["ada met"]
-    assert list(make_shingles("?!")) == ["?!"]
+    assert list(make_shingles("?!")) == ["? !"]
+    assert list(make_shingles(" ")) == [" "]
+    # Marks stay with their letters, composed or not.
+    assert list(make_shingles("हिन्दी में cafe\u0301")) == ["हिन्दी में cafe\u0301"]
+    # Languages without spaces have a word a clause.
+    assert list(make_shingles("日本語のテキスト。")) == ["日本語のテキスト 。"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("x = -5", "x = 5"), ("a < b", "a > b"), ("😀", "😡"), ("दिन की बात", "दीन का बोत")],
+)
+def test_signs_and_marks_make_a_difference(one: str, other: str) -> None:
+    assert keep([one, other, one], 0.5) == [one, other]
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 0.99, 2.0])

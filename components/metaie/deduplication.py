@@ -1,9 +1,15 @@
 """Texts that were there before, word for word or nearly."""
 
 import re
+import unicodedata
 from collections.abc import Iterator
 
-WORD = re.compile(r"\w+")
+# Marks, as the vowel signs of Hindi, belong to the letter before them, but are no \w to `re`;
+# nor are the joiners. Signs are words of their own: "x = -5" is not "x = 5".
+MARKS = "".join(
+    char for char in map(chr, range(0x300, 0x1F000)) if unicodedata.category(char)[0] == "M"
+)
+WORD = re.compile(rf"[\w{MARKS}\u200c\u200d]+|[^\w\s]")
 SHINGLE = 3  # words
 PERMUTATIONS = 128
 LEAST, MOST = 0.1, 0.98  # what so many permutations can tell apart
@@ -27,7 +33,7 @@ class ExactDuplicates:
 class NearDuplicates:
     """Knows a text again that has most of its shingles in common with an earlier one.
 
-    Shingles are three words in a row, in lower case. The share in common is Jaccard's, as
+    Shingles are three words or signs in a row, in lower case. The share in common is Jaccard's, as
     estimated from 128 MinHashes (to within about 0.03); MinHash LSH finds the texts to
     compare with: four in five of those at the threshold, nearly all that are clearly above.
     After Broder (1997) and Leskovec et al., Mining of Massive Datasets, ch. 3. Takes a few
@@ -72,7 +78,7 @@ class NearDuplicates:
 
 
 def make_shingles(text: str) -> Iterator[str]:
-    """Yield each three words in a row; a shorter text is one shingle, as is one without words."""
+    """Yield each three words or signs in a row; a shorter text is one shingle."""
     words = WORD.findall(text.lower()) or [text]
     for i in range(max(1, len(words) - SHINGLE + 1)):
         yield " ".join(words[i : i + SHINGLE])
