@@ -104,6 +104,14 @@ def test_equal_corpora_have_equal_pages() -> None:
     assert pages[0] == pages[1]
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("docs", [[], [annotate(NLP(""), {})], [annotate(NLP("Ada."), {})]])
+def test_a_corpus_with_nothing_in_it_warns_of_nothing(docs: list[Doc]) -> None:
+    statistics = CorpusStatistics()
+    statistics.add(docs, "train")
+    assert "<svg" in render_report(statistics)
+
+
 def test_docs_without_spans_or_labels() -> None:
     statistics = CorpusStatistics()
     statistics.add([annotate(NLP("Ada."), {}), annotate(NLP("Bob."), {"City": []})], "train")

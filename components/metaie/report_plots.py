@@ -90,7 +90,9 @@ def draw_labels(statistics: CorpusStatistics) -> str:
         axes.set_xlabel("passages that are asked the label")
         axes.legend(loc="lower right")
 
-    return draw("The most frequent labels", plot, width=9.0, height=0.7 + 0.25 * len(top))
+    # With less, there would be no room for the axes of a corpus without labels.
+    height = max(1.2, 0.7 + 0.25 * len(top))
+    return draw("The most frequent labels", plot, width=9.0, height=height)
 
 
 def draw_ranks(statistics: CorpusStatistics) -> str:
