@@ -1,5 +1,6 @@
 import gzip
 import json
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -94,9 +95,19 @@ def test_random_texts_depend_on_the_seed_alone(tiny_pipeline: Language) -> None:
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 5), max_size=30), st.integers(1, 8))
 def test_no_more_are_held_than_wanted(priorities: list[int], n: int) -> None:
-    found = [Candidate(NLP.make_doc(str(i)), {}, p) for i, p in enumerate(priorities)]
-    kept = keep_best(found, n)
-    assert kept == sorted(found, key=lambda one: -one.priority)[:n]
+    made: list[weakref.ref[Candidate]] = []
+
+    def find() -> Iterator[Candidate]:
+        for i, priority in enumerate(priorities):
+            one = Candidate(NLP.make_doc(str(i)), {}, priority)
+            made.append(weakref.ref(one))
+            yield one
+            del one
+            # Beside those that are kept: the one at hand, and the last that was taken in.
+            assert sum(ref() is not None for ref in made) <= n + 2
+
+    kept = [(int(one.doc.text), one.priority) for one in keep_best(find(), n)]
+    assert kept == sorted(enumerate(priorities), key=lambda pair: -pair[1])[:n]
 
 
 def test_draws_are_even() -> None:
