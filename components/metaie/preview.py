@@ -15,7 +15,10 @@ from .teacher.queried_labels import UNKNOWN
 
 
 def preview(teacher: Teacher, inputs: Inputs, count: int, *, color: bool) -> Iterator[str]:
-    """Ask the teacher about a few passages; yield each as text: prompt, answers, bad lines.
+    """Ask the teacher about a few passages; yield each as text: prompt, answers, flaws.
+
+    Of lines that could not be placed, the number and the reasons are given. The answers as the
+    model wrote them are in the journal.
 
     The passages are those whose texts have the smallest hashes: as good as drawn at random,
     from all of the inputs, and the same ones each time. Answers go into the journal, so that
