@@ -22,6 +22,8 @@ from metaie.cli import app, separate_settings
 from metaie.counts import Summary
 from metaie.docbin import read_docbin
 from metaie.inputs import Inputs
+from metaie.preview import preview
+from metaie.pricing import estimate
 from metaie.spans import get_answers
 from metaie.teacher.pipeline import Teacher
 from metaie.teacher.record import hash_prompt
@@ -472,3 +474,28 @@ def test_spacy_llm_finds_the_teacher_without_an_import(group: str, name: str) ->
     # The name of the group is spacy-llm's affair, and not what one would think.
     points = entry_points(group=getattr(registry, group).entry_point_namespace)
     assert name in {point.name for point in points}
+
+
+def test_texts_are_asked_the_queries_that_they_bring(tmp_path: Path) -> None:
+    """As `select` writes them: passages and labels to send to the teacher."""
+    rows = [{"text": "Ada left London.", "queries": ["City", "Price"]}, {"text": "Bob left Lima."}]
+    (tmp_path / "chosen.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    config = write_config(tmp_path)
+    task = '"metaie.QueriedLabels.v1"\nlabels = ["Person"]'
+    config.write_text(config.read_text().replace('"metaie.ImportantInformation.v1"', task))
+    teacher, inputs = Teacher(config), Inputs([tmp_path / "chosen.jsonl"])
+    assert estimate(teacher, inputs).prompts == 2
+    first, second = preview(teacher, inputs, 2, color=False)
+    assert {("City" in shown, "Person" in shown) for shown in (first, second)} == {
+        (True, False),
+        (False, True),
+    }
+    assert estimate(teacher, inputs).recorded == 2
+    for size in (0, 5):
+        done = annotate(teacher, inputs, tmp_path / f"out{size}", split="1/0/0", shard_size=size)
+        docs = {doc.text: get_answers(doc) for doc in read(tmp_path / f"out{size}")}
+        assert list(docs["Ada left London."]) == ["City"]
+        assert [span.text for span in docs["Ada left London."]["City"]] == ["London"]
+        assert not docs["Bob left Lima."]  # the answer knows Ada only
+        assert done.splits["train"].unknown == 2
+    assert len(read_asked(tmp_path)) == 2

@@ -50,8 +50,8 @@ def annotate(
     summary: a file for the counts, JSON.
 
     Raises ValueError if there are no texts, or the folder holds one kind of DocBins and is to
-    hold the other, and whatever the teacher raises; the error then
-    has a note on what is done, and how to go on.
+    hold the other, and whatever the teacher raises; the error then has a note on what is done,
+    and how to go on.
     """
     shares = parse_split(split)
     if shard_size < 0:
@@ -156,7 +156,7 @@ def annotate_passages(
     teacher: Teacher, passages: Sequence[Passage], line: LiveLine | None = None
 ) -> Iterator[tuple[Passage, Doc | None]]:
     """Yield each passage with its doc, which knows its genre and id; None if it failed."""
-    with closing(teacher.annotate(passage.text for passage in passages)) as docs:
+    with closing(teacher.annotate(map(teacher.make_doc, passages))) as docs:
         for passage, doc in zip(passages, docs, strict=True):
             failed = doc.user_data.get(OUTCOME) == FAILED
             if line:

@@ -149,11 +149,12 @@ class Annotator:
 
     def _read(self, partition: Partition) -> Iterator[Passage]:
         path = Path(partition.source)
+        name = partition.name.rpartition("-")[0]  # that of the file, unlike any other's
         # A line of text has no other fields.
         field = "text" if get_format(path) == ".txt" else self.inputs.text_field
         for number, row in read_partition(partition):
             try:
-                yield make_passage(row, field, path, number)
+                yield make_passage(row, field, path, number, name)
             except BadRow as err:
                 raise err.at(path, number, partition.unit) from None
 

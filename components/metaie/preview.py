@@ -28,8 +28,8 @@ def preview(teacher: Teacher, inputs: Inputs, count: int, *, color: bool) -> Ite
     """
     # They are read to the end, as all of the run will be, but only the few are kept.
     passages = nsmallest(count, inputs, key=lambda passage: passage.key)
-    texts = [passage.text for passage in passages]
-    pairs = zip(passages, teacher.make_prompts(texts), teacher.annotate(texts), strict=True)
+    asked, answered = (map(teacher.make_doc, passages) for _ in range(2))
+    pairs = zip(passages, teacher.make_prompts(asked), teacher.annotate(answered), strict=True)
     for i, (passage, prompts, doc) in enumerate(pairs, start=1):
         title = show_controls(f"{i} of {len(passages)}: {passage.id} ({passage.genre})")
         parts = [paint(title, bold=True) if color else title]

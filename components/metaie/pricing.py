@@ -64,15 +64,15 @@ def estimate(
     for batch in minibatch(inputs, BATCH_SIZE):
         # What spaCy keeps of these docs would otherwise add up.
         with teacher.nlp.memory_zone():
-            texts = [passage.text for passage in batch]
-            for text, prompts in zip(texts, teacher.make_prompts(texts), strict=True):
+            docs = list(map(teacher.make_doc, batch))
+            for doc, prompts in zip(docs, teacher.make_prompts(docs), strict=True):
                 result.passages += 1
                 result.prompts += len(prompts)
                 for prompt in prompts:
                     answer = journal.find(prompt) if journal else None
                     if answer is None:
                         prompt_characters += len(prompt)
-                        text_characters += len(text)
+                        text_characters += len(doc.text)
                     else:
                         result.recorded += 1
                         answer_tokens += count_tokens(answer)

@@ -162,9 +162,7 @@ def write_shard(
 
 def hash_inputs(settings: dict[str, Any], batch: Batch) -> str:
     """SHA-256 of the settings and of the texts, genres, ids and queries of the passages."""
-    rows = [
-        (passage.key, passage.genre, passage.id, *passage.queries) for passage in batch.passages
-    ]
+    rows = [(p.key, p.genre, p.id, *p.queries) for p in batch.passages]
     data = json.dumps([settings, batch.split, rows], sort_keys=True)
     return hashlib.sha256(data.encode("utf-8")).hexdigest()
 

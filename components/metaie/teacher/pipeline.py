@@ -16,7 +16,8 @@ from spacy_llm.ty import supports_sharding
 from spacy_llm.util import assemble_from_config
 from thinc.api import Config
 
-from ..spans import SPANS_KEY
+from ..spans import SPANS_KEY, set_queries
+from ..texts import Passage
 from .journal import Journal
 
 # Settings of models that say how fast and how long to ask, and not what is answered.
@@ -74,6 +75,13 @@ class Teacher:
                     "those of the last one. Put metaie.Journal.v1 before the model instead; see "
                     "configs/teacher.cfg."
                 )
+
+    def make_doc(self, passage: Passage) -> Doc:
+        """The doc of a passage, with the queries that it brings."""
+        doc = self.nlp.make_doc(passage.text)
+        if passage.queries:
+            set_queries(doc, passage.queries, self.spans_key)
+        return doc
 
     def annotate(self, texts: Iterable[str | Doc]) -> Generator[Doc, None, None]:
         """Yield a doc for each text, in order, lazily. A doc may bring queries of its own.
