@@ -377,6 +377,17 @@ def test_a_folder_holds_one_kind_of_docbins(corpus: Path) -> None:
         run(corpus, out, shard_size=first)
 
 
+def test_ray_writes_no_shards_beside_whole_docbins(
+    corpus: Path, invoke: Callable[..., tuple[int, str]]
+) -> None:
+    run(corpus)
+    made = read_all(corpus / "out")
+    code, shown = invoke("--ray", "local")
+    assert code == 1
+    assert "texts would count twice" in shown
+    assert read_all(corpus / "out") == made
+
+
 def test_a_manifest_of_others_is_left_alone(corpus: Path) -> None:
     (corpus / "out").mkdir()
     for data in (b'{"name": "another app"}', b"[]", b"nonsense", b'{"shards": [{"file": "../x"}]}'):
