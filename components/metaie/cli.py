@@ -551,7 +551,7 @@ def annotate(
         typer.Argument(
             metavar="TEXTS...",
             help="Files, or folders of them: .txt (one text a line), .jsonl and .parquet (with "
-            "`text`, perhaps `genre` and `id`), .spacy; .txt and .jsonl also as .gz and .zst.",
+            "`text`, perhaps `genre`, `id`, `queries`), .spacy; .txt and .jsonl also .gz and .zst.",
         ),
     ],
     output: Annotated[
@@ -671,15 +671,14 @@ def annotate(
 
         for shown in preview(teacher, inputs, sample, color=has_colors()):
             typer.echo(f"{shown}\n")
-        typer.echo(PRINTER.good("These answers are recorded. Without --sample, all is annotated"))
+        kept = "These answers are recorded. " if teacher.journal else ""
+        typer.echo(PRINTER.good(f"{kept}Without --sample, all is annotated"))
         return
     if ray:
         if shard_size:
             raise ValueError("With --ray, leave out --shard-size: --partition-rows says it.")
         from .distributed_annotate import annotate_on_ray
-        from .shards import check_layout
 
-        check_layout(output, sharded=True)
         result, done = annotate_on_ray(
             teacher,
             inputs,

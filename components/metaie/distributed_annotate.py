@@ -22,7 +22,7 @@ from .inputs import Inputs, LeftOut
 from .partitions import Partition, read_partition
 from .progress import count_tokens
 from .rows import BadRow, get_format
-from .shards import Batch, Shard, write_manifest, write_shard
+from .shards import Batch, Shard, check_layout, write_manifest, write_shard
 from .splitting import SPLITS, Shares, parse_split, split_by_hash
 from .teacher.budget import BudgetReached
 from .teacher.completion import RunStopped
@@ -60,8 +60,9 @@ def annotate_on_ray(
     Raises ValueError if the folder holds what another teacher or other settings made, if the
     teacher stops, and as `run_on_ray` does.
     """
-    import_ray(address)
     shares = parse_split(split)
+    check_layout(output, sharded=True)
+    import_ray(address)
     output = output.resolve()
     settings = make_settings(teacher, inputs, shares)
     fixed = {**settings, "text_field": inputs.text_field, "partition_rows": partition_rows}
