@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import secrets
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -177,22 +178,26 @@ def _run(
     # Shared storage has its moments.
     context.actor_task_retry_on_errors = [OSError]
     items = [{"partition": json.dumps(asdict(partition))} for partition in partitions]
-    # A block a partition: it is what Ray Data hands out, and does again.
-    answers = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
-        Actor,
-        fn_constructor_kwargs={
-            "worker": worker,
-            "output": output,
-            "folder": Path.cwd(),
-            "settings": {**settings, "actors": size},
-        },
-        batch_size=1,
-        compute=ray.data.ActorPoolStrategy(size=size),
-        num_cpus=1,
-        num_gpus=1 if gpu else 0,
-        max_restarts=-1,
-        max_task_retries=MAX_RETRIES,
-    )
+    # Its own account of each run is not what a user of this one wants to read.
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        # Ray 2.64 will have another way to bound the tries; until then it is this one.
+        warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
+        # A block a partition: it is what Ray Data hands out, and does again.
+        answers = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+            Actor,
+            fn_constructor_kwargs={
+                "worker": worker,
+                "output": output,
+                "folder": Path.cwd(),
+                "settings": {**settings, "actors": size},
+            },
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=size),
+            num_cpus=1,
+            num_gpus=1 if gpu else 0,
+            max_task_retries=MAX_RETRIES,
+        )
     with tqdm(total=len(items), unit=" partitions", disable=None) as progress:
         for answer in answers.iter_rows():
             progress.update()
