@@ -3,8 +3,9 @@
 import json
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable, Generator, Iterator, Sized
 from concurrent.futures import Future
+from contextlib import closing
 from itertools import chain
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Iterable  # noqa: UP035  spacy-llm compares typing's own
@@ -116,8 +117,11 @@ class Chat:
     def _answer(self, prompts: Iterable[Iterable[str]]) -> Iterator[list[str]]:
         # How many come is known to whoever brings a list, and has a progress bar of his own.
         disable = True if isinstance(prompts, Sized) else None
-        with tqdm(unit=" prompts", disable=disable, delay=1, leave=False) as progress:
-            for answers in self.stream_answers(prompts):
+        with (
+            closing(self.stream_answers(prompts)) as stream,
+            tqdm(unit=" prompts", disable=disable, delay=1, leave=False) as progress,
+        ):
+            for answers in stream:
                 progress.set_postfix_str(self._describe_progress(), refresh=False)
                 progress.update(len(answers))
                 yield answers
@@ -126,7 +130,7 @@ class Chat:
         self,
         prompts: Iterable[Iterable[str]],
         on_answer: Callable[[str, Answer], Answer] | None = None,
-    ) -> Iterator[list[str]]:
+    ) -> Generator[list[str], None, None]:
         """As a call, without a progress bar.
 
         on_answer: is given each prompt and its answer, in another thread, as soon as there is
