@@ -178,5 +178,5 @@ def _explaining(teacher: Teacher, line: LiveLine, total: int) -> Iterator[None]:
             else "There is no journal, so that the same command asks everything that is not in a "
             "finished shard again; see configs/teacher.cfg"
         )
-        err.add_note(f"{line.done:,} of {total:,} texts were done. {kept}.")
+        err.add_note(f"{line.done - line.failed:,} of {total:,} texts were done. {kept}.")
         raise

@@ -537,14 +537,26 @@ def test_a_server_that_is_not_there() -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}/v1"
-    chat = Chat("test", url, max_tries=2, backoff=0.01, max_failures_in_row=20, concurrency=4)
+    chat = Chat("test", url, max_tries=2, backoff=0.01, concurrency=4)
+    answers, err = read_until_error(chat([p] for p in numbered(1000)))
+    assert isinstance(err, ValueError)
+    assert re.search(rf"'{url}' can't be reached.*{port}.*Is it running", str(err))
+    assert 1 <= len(answers) <= 4
+    assert chat.stats.tokens.total == 0
+
+
+def test_a_server_that_goes_away() -> None:
+    with ChatServer() as server:
+        chat = make(server, max_tries=2, max_failures_in_row=20, concurrency=4)
+        ask(chat, "a")
+        paid = chat.stats.tokens
     answers, err = read_until_error(chat([p] for p in numbered(1000)))
     assert isinstance(err, ValueError)
     assert re.match(r"20 prompts failed .*connection failed.*journal", str(err))
     assert 20 <= len(answers) < 20 + 4
     assert {answer.outcome for (answer,) in answers} == {"failed"}
     # Nothing was sent, so that nothing is charged.
-    assert chat.stats.tokens.total == 0
+    assert chat.stats.tokens == paid
     assert 20 <= chat.stats.failures["connection"] <= len(answers)
 
 

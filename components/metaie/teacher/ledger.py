@@ -143,6 +143,12 @@ class Ledger:
             self._failed_in_row = self._failed_in_row + 1 if outcome == "failed" else 0
             return self._failed_in_row
 
+    @property
+    def has_answers(self) -> bool:
+        """Whether any prompt did not fail."""
+        with _lock:
+            return self.stats.outcomes.total() > self.stats.outcomes["failed"]
+
     def forgive(self) -> None:
         """Count failures in a row from nothing, as when a run is started again."""
         with _lock:

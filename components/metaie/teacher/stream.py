@@ -155,7 +155,15 @@ class Stream:
 
     def _fail(self, err: RequestFailed, tries: int) -> Answer:
         in_row = self._ledger.count_answer("failed", err.reason)
-        if self._max_failures_in_row is not None and in_row >= self._max_failures_in_row:
+        if err.reason == "connection" and not err.billed and not self._ledger.has_answers:
+            self._ledger.forgive()
+            self._stop(
+                RunStopped(
+                    f"The server at {self._client.base_url!r} can't be reached, and never was: "
+                    f"{err}. Is it running, and is `base_url` right?"
+                )
+            )
+        elif self._max_failures_in_row is not None and in_row >= self._max_failures_in_row:
             self._ledger.forgive()
             self._stop(
                 RunStopped(
