@@ -3,6 +3,7 @@
 import hashlib
 import json
 import sys
+import warnings
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import tee
@@ -53,7 +54,10 @@ class Teacher:
                 )
             name = repr(str(config))
             config = load_config(config, overrides=overrides or {}, interpolate=False)
-        self.nlp = assemble_from_config(config)
+        with warnings.catch_warnings():
+            # Of many labels, a text is asked some a prompt, and so is "sharded"; it is never cut.
+            warnings.filterwarnings("ignore", message="Task supports sharding")
+            self.nlp = assemble_from_config(config)
         self.config = config.interpolate()
         components = [pipe for _, pipe in self.nlp.pipeline if isinstance(pipe, LLMWrapper)]
         if not components:
