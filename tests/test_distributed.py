@@ -307,6 +307,13 @@ def test_limits_are_shared_out() -> None:
     assert (shared["concurrency"], shared["max_tokens"]) == (4, 100)
 
 
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, which an actor changes, put back at the end."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
 class Counter:
     """A worker that counts, and writes nothing."""
 
@@ -324,23 +331,23 @@ class Counter:
         return {"files": [], "texts": 3, "failed": partition.number == 3}
 
 
-def test_what_an_actor_has_recorded_is_not_done_again(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("a\nb\nc\nd\n")
-    actor = Actor(Counter, tmp_path, tmp_path, {"actors": 1})
-    cuts = list(cut_file(tmp_path / "a.txt", 1))
+def test_what_an_actor_has_recorded_is_not_done_again(folder: Path) -> None:
+    (folder / "a.txt").write_text("a\nb\nc\nd\n")
+    actor = Actor(Counter, folder, folder, {"actors": 1})
+    cuts = list(cut_file(folder / "a.txt", 1))
     records = [actor.work(cut) for cut in cuts]
     assert [record.get("texts") for record in records] == [3, None, None, 3]
     assert (records[1], records[2]) == ({"error": "a bad row"}, {"stop": "no money"})
-    assert [is_finished(cut, tmp_path) for cut in cuts] == [True, False, False, False]
+    assert [is_finished(cut, folder) for cut in cuts] == [True, False, False, False]
     assert actor.work(cuts[0]) == records[0]
     assert actor.worker.worked == [0, 1, 2, 3]  # type: ignore[attr-defined]
-    (tmp_path / "finished" / f"{cuts[0].name}.json").write_text('{"texts": 3, "fi')
-    assert not is_finished(cuts[0], tmp_path)
+    (folder / "finished" / f"{cuts[0].name}.json").write_text('{"texts": 3, "fi')
+    assert not is_finished(cuts[0], folder)
 
 
-def test_a_source_that_has_changed_is_named(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("a\n")
-    Actor(Counter, tmp_path, tmp_path, {"actors": 1}).work(*cut_file(tmp_path / "a.txt", 1))
-    (tmp_path / "a.txt").write_text("b\nc\n")
+def test_a_source_that_has_changed_is_named(folder: Path) -> None:
+    (folder / "a.txt").write_text("a\n")
+    Actor(Counter, folder, folder, {"actors": 1}).work(*cut_file(folder / "a.txt", 1))
+    (folder / "a.txt").write_text("b\nc\n")
     with pytest.raises(ValueError, match=r"a\.txt has changed since"):
-        is_finished(next(cut_file(tmp_path / "a.txt", 1)), tmp_path)
+        is_finished(next(cut_file(folder / "a.txt", 1)), folder)
