@@ -420,12 +420,14 @@ def test_prompts_that_end_in_an_error(server: ChatServer) -> None:
 def test_what_was_answered_before_the_source_failed_is_kept(
     server: ChatServer, tmp_path: Path
 ) -> None:
+    path = tmp_path / "journal.jsonl"
+
     def prompts() -> Iterator[list[str]]:
         yield from ([prompt] for prompt in numbered(10))
-        wait_until(lambda: server.done["ok"] == 10)
+        wait_until(lambda: path.exists() and path.read_bytes().count(b"\n") == 10)
         raise KeyError("source")
 
-    journal = Journal(tmp_path / "journal.jsonl", make(server))
+    journal = Journal(path, make(server))
     with pytest.raises(KeyError, match="source"):
         list(journal(prompts()))
     assert journal.find("prompt 9") == default_answer("prompt 9")

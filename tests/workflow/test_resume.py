@@ -60,7 +60,7 @@ class Server:
 
 @contextmanager
 def serve(answers: Path, faults: dict[str, float]) -> Iterator[Server]:
-    options = ["--answers", str(answers), "--latency=0.01", "--jitter=0.02"]
+    options = ["--answers", str(answers), "--latency=0.04", "--jitter=0.04"]
     options += [f"--fault={name}={share}" for name, share in faults.items()]
     with subprocess.Popen(
         [sys.executable, str(ROOT / "tests" / "chat_server.py"), *options],
